@@ -1,0 +1,111 @@
+"""Bytes on disk: atomic publication, hashes, canonical JSON.
+
+Belongs: the one way this package writes a file, and the one way it hashes anything.
+Does not: table formats (``tables``), artifacts from S3 (``model_store``).
+Concept: temp -> fsync -> rename -> fsync of the folder; a reader sees the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHUNK = 1 << 20
+_MODE = 0o666 & ~0o022
+
+
+@contextmanager
+def publish(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside ``path``; on success it is ``path``, on failure it is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temp = Path(name)
+    try:
+        yield temp
+        temp.chmod(_MODE)
+        fsync(temp)
+        temp.replace(path)
+        fsync(path.parent)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+@contextmanager
+def publish_folder(path: Path) -> Iterator[Path]:
+    """Like :func:`publish` for a folder that must appear whole; an existing ``path`` is kept.
+
+    Meant for content-addressed names: whoever comes second finds equal content in place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        yield temp
+        temp.chmod(0o755)
+        for item in [*temp.rglob("*"), temp]:
+            fsync(item)
+        if not path.exists():
+            try:
+                temp.rename(path)
+            except OSError:
+                if not path.exists():
+                    raise
+        fsync(path.parent)
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def point(link: Path, target: str) -> None:
+    """Flip the relative symlink ``link`` to ``target`` in one step."""
+    temp = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temp.unlink(missing_ok=True)
+    temp.symlink_to(target)
+    temp.replace(link)
+    fsync(link.parent)
+
+
+def fsync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Publish ``text`` as UTF-8."""
+    with publish(path) as temp:
+        temp.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Publish ``value`` as readable JSON: same value, same bytes."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def canonical_json(value: object) -> str:
+    """The one spelling of ``value`` that hashes are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hex sha256 of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(value: object) -> str:
+    """First 16 hex digits of the sha256 of a JSON value: a data version people can read."""
+    return sha256_bytes(canonical_json(value).encode())[:16]

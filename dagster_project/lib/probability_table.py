@@ -1,0 +1,270 @@
+"""The probability table: what every stage after the GPU reads.
+
+Belongs: reading and checking it, from a dump or brought from elsewhere.
+Does not: making it (``inference``), labels (``labels``), any statistic.
+Concept: one row an image, keyed by ``image_uuid``; K sigmoid outputs in [0, 1] that need not sum
+to 1; class names travel with the file. N = rows, K = classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from dagster_project.lib import tables
+from dagster_project.lib.errors import InputError, some, unknown_class
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+VIEWS = ("probs", "probs_production_plain", "probs_full_tta", "probs_full_plain")
+"""Deployed view (production-shaped questionnaire, TTA) first; the other three for comparison."""
+
+
+@dataclass(frozen=True)
+class ProbabilityTable:
+    """Checked probabilities.
+
+    Attributes
+    ----------
+    classes : (K,) names, unique; order of the outputs.
+    frame : (N,) rows: ``image_uuid`` (unique), optional ``patient_id``, ``label`` (class name),
+        ``error`` (why a row has no probabilities).
+    views : name -> (N, K) float32 or float64, NaN in rows with an error. Has ``probs``.
+    metadata : the file's key-value metadata (``model_tree_hash``, ``tta``... when it is a dump).
+    """
+
+    classes: tuple[str, ...]
+    frame: pl.DataFrame
+    views: Mapping[str, npt.NDArray[np.floating[Any]]]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def probs(self) -> npt.NDArray[np.floating[Any]]:
+        """(N, K) the deployed view."""
+        return self.views["probs"]
+
+    def scored(self) -> ProbabilityTable:
+        """Only the rows that have probabilities."""
+        keep = (
+            self.frame["error"].is_null().to_numpy()
+            if "error" in self.frame.columns
+            else np.ones(self.frame.height, dtype=bool)
+        )
+        return ProbabilityTable(
+            self.classes,
+            self.frame.filter(keep),
+            {name: view[keep] for name, view in self.views.items()},
+            self.metadata,
+        )
+
+
+def read_probabilities(
+    paths: Sequence[Path], classes_file: Path | None = None
+) -> ProbabilityTable:
+    """Read one table from one or more parquet files (shards), in the order given.
+
+    Parameters
+    ----------
+    paths : parquet files with ``image_uuid`` and ``probs`` or ``prob_<class>`` columns.
+    classes_file : one class a line; only needed where the parquet does not name its classes and
+        no ``labels.txt`` lies beside it.
+
+    Raises
+    ------
+    InputError
+        No rows, duplicate id, a value outside [0, 1] or NaN, wrong width, classes that differ
+        between files or are not known.
+    """
+    if not paths:
+        raise InputError("no probability files given")
+    named = {str(path): tables.read_arrow(path) for path in paths}
+    fallback = [classes_file] if classes_file else [Path(p).parent / "labels.txt" for p in paths]
+    lists = [read_classes(p) for p in fallback if classes_file or p.is_file()]
+    return from_arrow(named, lists[0] if lists else None)
+
+
+def from_arrow(
+    named: Mapping[str, pa.Table], fallback_classes: Sequence[str] | None = None
+) -> ProbabilityTable:
+    """Check and join the arrow tables of one split; keys are used in messages only."""
+    parts = [_checked(name, table, fallback_classes) for name, table in named.items()]
+    first = parts[0]
+    names = list(named)
+    for name, part in zip(names[1:], parts[1:], strict=True):
+        if part.classes != first.classes:
+            raise InputError(f"{name}: its classes differ from those of {names[0]}; dump both with one model")
+        _same_model(names[0], first, name, part)
+    views = [v for v in VIEWS if all(v in part.views for part in parts)]
+    frame = pl.concat([part.frame for part in parts], how="diagonal_relaxed")
+    twice = tables.duplicates(frame, "image_uuid")
+    if twice:
+        raise InputError(
+            f"{some(names, 1)}: column image_uuid: {some(twice)} on more than one row; "
+            "each image may appear once"
+        )
+    if frame.is_empty():
+        raise InputError(f"{some(names, 1)}: the table has no rows")
+    joined = {v: np.concatenate([part.views[v] for part in parts]) for v in views}
+    return ProbabilityTable(first.classes, frame, joined, first.metadata)
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """``labels.txt``: one class name a line, order = output index, no blanks or repeats."""
+    lines = tables.existing(path).read_text(encoding="utf-8").splitlines()
+    names = tuple(line.strip() for line in lines)
+    for row, name in enumerate(names, start=1):
+        if not name:
+            raise InputError(f"{path.name} row {row}: empty class name; remove the line")
+        if name in names[: row - 1]:
+            raise InputError(f'{path.name} row {row}: class "{name}" appears twice; keep one')
+    if len(names) < 2:
+        raise InputError(f"{path.name}: at least two classes are needed")
+    return names
+
+
+def _same_model(name_a: str, a: ProbabilityTable, name_b: str, b: ProbabilityTable) -> None:
+    for key in ("model_tree_hash", "tta", "dtype"):
+        if a.metadata.get(key) != b.metadata.get(key):
+            raise InputError(
+                f"{name_b}: {key} is {b.metadata.get(key)}, in {name_a} it is "
+                f"{a.metadata.get(key)}; dump all shards with one model and one setting"
+            )
+
+
+def _checked(name: str, table: pa.Table, fallback: Sequence[str] | None) -> ProbabilityTable:
+    columns = table.column_names
+    tables.require_columns(name, columns, ["image_uuid"])
+    metadata = tables.metadata_of(table)
+    classes = _classes(name, columns, metadata, fallback)
+    kept = [c for c in ("image_uuid", "patient_id", "error") if c in columns]
+    frame = pl.DataFrame(pl.from_arrow(table.select(kept))).with_columns(
+        pl.col(kept).cast(pl.String)
+    )
+    if frame["image_uuid"].null_count():
+        row = int(frame["image_uuid"].is_null().arg_max() or 0) + 1
+        raise InputError(f"{name} row {row}, column image_uuid: empty; every row needs an id")
+    failed = (
+        frame["error"].is_not_null().to_numpy()
+        if "error" in frame.columns
+        else np.zeros(frame.height, dtype=bool)
+    )
+    label = _labels(name, table, classes)
+    if label is not None:
+        frame = frame.with_columns(label)
+    if "probs" in columns:
+        present = [v for v in VIEWS if v in columns]
+        views = {v: _matrix(name, v, table, len(classes), failed) for v in present}
+    else:
+        views = {"probs": _from_columns(table, classes)}
+    for view, values in views.items():
+        _check_range(name, view, values, frame["image_uuid"], failed)
+    return ProbabilityTable(classes, frame, views, metadata)
+
+
+def _classes(
+    name: str, columns: Sequence[str], metadata: Mapping[str, str], fallback: Sequence[str] | None
+) -> tuple[str, ...]:
+    if "probs" not in columns:
+        wide = tuple(c.removeprefix("prob_") for c in columns if c.startswith("prob_"))
+        if len(wide) < 2:
+            raise InputError(
+                f"{name}: no column 'probs' and no 'prob_<class>' columns; it has {some(columns, 12)}"
+            )
+        return wide
+    if "classes" in metadata:
+        try:
+            found = json.loads(metadata["classes"])
+        except ValueError:
+            found = None
+        if not (isinstance(found, list) and all(isinstance(c, str) for c in found)):
+            raise InputError(f"{name}: parquet metadata 'classes' is not a JSON list of names")
+        return tuple(found)
+    if fallback is None:
+        raise InputError(
+            f"{name}: class names are unknown; put labels.txt beside it or pass --classes"
+        )
+    return tuple(fallback)
+
+
+def _matrix(
+    name: str, view: str, table: pa.Table, width: int, failed: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.floating[Any]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = table.column(view).combine_chunks()
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+            or pa.types.is_fixed_size_list(column.type)):
+        raise InputError(f"{name}, column {view}: expected lists of {width} numbers, got {column.type}")
+    dtype = np.float32 if pa.types.is_float32(column.type.value_type) else np.float64
+    values = np.full((len(column), width), np.nan, dtype=dtype)
+    lengths = pc.list_value_length(column).fill_null(-1).to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero((lengths != width) & ~((lengths == -1) & failed))
+    if wrong.size:
+        row = int(wrong[0])
+        got = "nothing" if lengths[row] == -1 else f"{lengths[row]} numbers"
+        raise InputError(
+            f"{name} row {row + 1}, column {view}: {got} where there are {width} classes; "
+            "pass the right --classes or mend the row"
+        )
+    present = column.filter(pc.is_valid(column))
+    flat = pc.list_flatten(present).cast(pa.from_numpy_dtype(dtype)).to_numpy(zero_copy_only=False)
+    values[lengths == width] = flat.reshape(-1, width)
+    return values
+
+
+def _from_columns(table: pa.Table, classes: Sequence[str]) -> npt.NDArray[np.floating[Any]]:
+    columns = [table.column(f"prob_{c}").to_numpy() for c in classes]
+    dtype = np.float32 if all(c.dtype == np.float32 for c in columns) else np.float64
+    return np.stack(columns, axis=1).astype(dtype)
+
+
+def _check_range(
+    name: str,
+    view: str,
+    values: npt.NDArray[np.floating[Any]],
+    ids: pl.Series,
+    failed: npt.NDArray[np.bool_],
+) -> None:
+    with np.errstate(invalid="ignore"):
+        bad = ~((values >= 0) & (values <= 1)).all(axis=1) & ~failed
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        value = values[row][~((values[row] >= 0) & (values[row] <= 1))][0]
+        raise InputError(
+            f'{name} row {row + 1}, column {view}: {value} (image "{ids[row]}") is not in [0, 1]; '
+            f"{int(bad.sum())} such rows. Export sigmoid outputs, not logits."
+        )
+
+
+def _labels(name: str, table: pa.Table, classes: Sequence[str]) -> pl.Series | None:
+    columns = table.column_names
+    if "label" in columns:
+        label = pl.Series(pl.from_arrow(table.column("label"))).cast(pl.String).rename("label")
+        known = label.is_in(list(classes)) | label.is_null()
+        if not known.all():
+            row = int((~known).arg_max() or 0)
+            raise InputError(
+                f"{name} row {row + 1}, column label: {unknown_class(str(label[row]), classes)}. "
+                "Correct it or pass --classes."
+            )
+        return label
+    if "true_idx" in columns:
+        index = pl.Series(pl.from_arrow(table.column("true_idx"))).cast(pl.Int64)
+        inside = index.is_between(0, len(classes) - 1) | index.is_null()
+        if not inside.all():
+            row = int((~inside).arg_max() or 0)
+            raise InputError(
+                f"{name} row {row + 1}, column true_idx: {index[row]} is not in 0..{len(classes) - 1}"
+            )
+        names = pl.Series("label", list(classes), dtype=pl.String)
+        return pl.Series("label", [None if i is None else names[i] for i in index], dtype=pl.String)
+    return None

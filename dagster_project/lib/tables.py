@@ -1,0 +1,221 @@
+"""Tables from people: CSV and parquet in, checked; parquet and CSV out, atomically.
+
+Belongs: reading a file nobody vouches for, and saying file, row and column when it is wrong.
+Does not: what the columns mean (``dataset``, ``labels``, ``probability_table``).
+Concept: every CSV cell is text (an id ``0012`` stays ``0012``); row 1 of a CSV is its header, as a
+spreadsheet shows it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.files import publish
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_CSV_BYTES = 1 << 30
+MAX_PARQUET_ROWS = 20_000_000
+MAX_CELL = 100_000
+ROW = "__row"
+"""Column that :func:`read_table` adds to a CSV on request: the row number a person sees."""
+
+
+def existing(path: Path, what: str = "file") -> Path:
+    """``path`` if it is a regular file, else an :class:`InputError`."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such {what}")
+    return path
+
+
+def find_table(folder: Path, stem: str) -> Path:
+    """``folder/stem.parquet`` or ``.csv``; both or neither is an error."""
+    found = [p for p in (folder / f"{stem}.parquet", folder / f"{stem}.csv") if p.is_file()]
+    if len(found) != 1:
+        which = "both are there: keep one" if found else "neither is there"
+        raise InputError(f"{folder}: expected {stem}.parquet or {stem}.csv, {which}")
+    return found[0]
+
+
+def read_table(path: Path, required: Sequence[str], *, row_numbers: bool = False) -> pl.DataFrame:
+    """Read a CSV or parquet table that must have the columns ``required``.
+
+    Parameters
+    ----------
+    path : a ``.csv`` or ``.parquet`` file.
+    required : columns that must be there and, in a CSV, need not be first.
+    row_numbers : add the column ``__row`` (1-based; a CSV's header is row 1, a parquet row is
+        counted from 1).
+
+    Returns
+    -------
+    All columns. CSV cells are stripped strings, an empty cell is null.
+
+    Raises
+    ------
+    InputError
+        Missing, empty, undecodable, ragged, or without a required column.
+    """
+    existing(path)
+    if path.suffix == ".parquet":
+        frame = _read_parquet(path)
+        offset = 1
+    elif path.suffix == ".csv":
+        frame = parse_csv(path.name, _csv_bytes(path))
+        offset = 2
+    else:
+        raise InputError(f"{path}: expected a .csv or .parquet file")
+    require_columns(path.name, frame.columns, required)
+    if frame.is_empty():
+        raise InputError(f"{path.name}: the table has no rows")
+    return frame.with_row_index(ROW, offset=offset) if row_numbers else frame
+
+
+def require_columns(name: str, columns: Sequence[str], required: Sequence[str]) -> None:
+    """Raise if a required column is missing, naming those that are there."""
+    missing = [c for c in required if c not in columns]
+    if missing:
+        raise InputError(
+            f"{name}: missing column {some(missing)}; it has {some(columns, 12)}. "
+            "Rename or add the column."
+        )
+
+
+def _csv_bytes(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MAX_CSV_BYTES:
+        raise InputError(f"{path.name}: {size} bytes is over the CSV limit; convert it to parquet")
+    return path.read_bytes()
+
+
+def parse_csv(name: str, data: bytes) -> pl.DataFrame:
+    """Parse CSV bytes strictly; ``name`` is used in messages only.
+
+    Raises
+    ------
+    InputError
+        Compressed, not UTF-8, NUL inside, duplicate or empty header, wrong number of cells.
+    """
+    if data[:2] == b"\x1f\x8b":
+        raise InputError(f"{name}: this is a gzip file; decompress it first")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{name} row {row}: not UTF-8; save it as 'CSV UTF-8'") from None
+    if "\0" in text:
+        row = text[: text.index("\0")].count("\n") + 1
+        raise InputError(f"{name} row {row}: a NUL character; save it as 'CSV UTF-8'")
+    records = _records(name, text)
+    if not records:
+        raise InputError(f"{name}: the file is empty; a header row is needed")
+    header = [cell.strip() for cell in records[0]]
+    _check_header(name, header)
+    columns: dict[str, list[str | None]] = {column: [] for column in header}
+    for number, record in enumerate(records[1:], start=2):
+        if len(record) != len(header):
+            raise InputError(
+                f"{name} row {number}: {len(record)} cells where the header has {len(header)}; "
+                "quote cells that hold commas"
+            )
+        for column, cell in zip(header, record, strict=True):
+            columns[column].append(cell.strip() or None)
+    return pl.DataFrame(columns, schema=dict.fromkeys(header, pl.String))
+
+
+def _records(name: str, text: str) -> list[list[str]]:
+    previous = csv.field_size_limit(MAX_CELL)
+    records: list[list[str]] = []
+    try:
+        for record in csv.reader(io.StringIO(text, newline=""), strict=True):
+            if record:
+                records.append(record)
+    except csv.Error as error:
+        raise InputError(f"{name} row {len(records) + 1}: {error}") from None
+    finally:
+        csv.field_size_limit(previous)
+    return records
+
+
+def _check_header(name: str, header: list[str]) -> None:
+    if len(header) == 1 and ";" in header[0]:
+        raise InputError(f"{name} row 1: cells are separated by semicolons; use commas")
+    repeated = sorted({column for column in header if header.count(column) > 1})
+    if repeated:
+        raise InputError(f"{name} row 1: column {some(repeated)} appears twice; keep one")
+    if "" in header:
+        raise InputError(f"{name} row 1: column {header.index('') + 1} has no name; name it")
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(read_arrow(path)))
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """Read a parquet file with its key-value metadata, the row count checked from the footer."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    existing(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows > MAX_PARQUET_ROWS:
+                raise InputError(f"{path.name}: {file.metadata.num_rows} rows is over the limit")
+            return file.read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path.name}: not a readable parquet file ({reason})") from None
+
+
+def write_arrow(path: Path, table: pa.Table) -> None:
+    """Publish a parquet file: same table, same bytes."""
+    import pyarrow.parquet as pq
+
+    with publish(path) as temp:
+        pq.write_table(table, temp, compression="zstd")
+
+
+def write_csv(path: Path, frame: pl.DataFrame) -> None:
+    """Publish a CSV file: same frame, same bytes."""
+    with publish(path) as temp:
+        frame.write_csv(temp)
+
+
+def with_metadata(table: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
+    """``table`` with its key-value metadata replaced."""
+    return table.replace_schema_metadata({k.encode(): v.encode() for k, v in metadata.items()})
+
+
+def metadata_of(table: pa.Table) -> dict[str, str]:
+    """The key-value metadata of an arrow table as text."""
+    return {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+
+
+def duplicates(frame: pl.DataFrame, column: str) -> list[str]:
+    """Values of ``column`` that stand on more than one row, in order of first appearance."""
+    counts = frame.group_by(column, maintain_order=True).len()
+    return counts.filter(pl.col("len") > 1)[column].cast(pl.String).to_list()
+
+
+def digest_frame(frame: pl.DataFrame) -> str:
+    """First 16 hex digits of the sha256 of a frame's content (columns, dtypes, rows in order)."""
+    import hashlib
+
+    import pyarrow as pa
+
+    table = frame.to_arrow().replace_schema_metadata(None).combine_chunks()
+    sink = hashlib.sha256()
+    sink.update(str([(n, str(t)) for n, t in frame.schema.items()]).encode())
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table)
+    sink.update(buffer.getvalue())
+    return sink.hexdigest()[:16]
