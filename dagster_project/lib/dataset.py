@@ -36,7 +36,9 @@ def read_manifest(dataset_dir: Path) -> pl.DataFrame:
             raise InputError(f"{path.name} row {row}, column {column}: empty; fill it in")
     twice = tables.duplicates(frame, "image_uuid")
     if twice:
-        raise InputError(f"{path.name}, column image_uuid: {some(twice)} on more than one row; keep one")
+        raise InputError(
+            f"{path.name}, column image_uuid: {some(twice)} on more than one row; keep one"
+        )
     outside = [p for p in frame["image_path"] if Path(p).is_absolute() or ".." in Path(p).parts]
     if outside:
         raise InputError(
@@ -70,7 +72,9 @@ def dataset_index(dataset_dir: Path) -> pl.DataFrame:
     pairs = splits.select(key, "split").unique(maintain_order=True)
     twice = tables.duplicates(pairs, key)
     if twice:
-        raise InputError(f"{path.name}, column {key}: {some(twice)} in two splits; keep each in one")
+        raise InputError(
+            f"{path.name}, column {key}: {some(twice)} in two splits; keep each in one"
+        )
     joined = manifest.join(pairs, on=key, how="left", maintain_order="left")
     without = joined.filter(pl.col("split").is_null())
     if without.height:
@@ -79,7 +83,9 @@ def dataset_index(dataset_dir: Path) -> pl.DataFrame:
     per_patient = joined.select("patient_id", "split").unique(maintain_order=True)
     torn = tables.duplicates(per_patient, "patient_id")
     if torn:
-        raise InputError(f"{path.name}: {len(torn)} patients are in two splits: {some(torn)}; keep each in one")
+        raise InputError(
+            f"{path.name}: {len(torn)} patients are in two splits: {some(torn)}; keep each in one"
+        )
     front = list(ID_COLUMNS)
     return joined.select(front + [c for c in joined.columns if c not in front])
 
@@ -101,5 +107,7 @@ def split_rows(index: pl.DataFrame, split: str) -> pl.DataFrame:
 def shard_rows(rows: pl.DataFrame, shard: int, n_shards: int) -> pl.DataFrame:
     """Shard ``shard`` (0-based) of ``n_shards``: rows i with i mod n_shards = shard."""
     if not 0 <= shard < n_shards:
-        raise InputError(f"shard {shard}/{n_shards}: shards are 0/{n_shards} to {n_shards - 1}/{n_shards}")
+        raise InputError(
+            f"shard {shard}/{n_shards}: shards are 0/{n_shards} to {n_shards - 1}/{n_shards}"
+        )
     return rows.gather_every(n_shards, shard)

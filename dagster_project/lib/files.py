@@ -15,6 +15,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from dagster_project.lib.errors import InputError
 
 CHUNK = 1 << 20
 _MODE = 0o666 & ~0o022
@@ -88,6 +91,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Publish ``value`` as readable JSON: same value, same bytes."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; missing, undecodable or not an object is an InputError."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path.name}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path.name}: expected a JSON object, got {type(value).__name__}")
+    return value
 
 
 def canonical_json(value: object) -> str:

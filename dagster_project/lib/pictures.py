@@ -8,7 +8,7 @@ Concept: Okabe-Ito colours, always with text or shape beside the colour.
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ REFER = "#999999"
 WRONG = "#D55E00"
 INK = "#222222"
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -66,9 +66,7 @@ class ProbabilityTable:
         )
 
 
-def read_probabilities(
-    paths: Sequence[Path], classes_file: Path | None = None
-) -> ProbabilityTable:
+def read_probabilities(paths: Sequence[Path], classes_file: Path | None = None) -> ProbabilityTable:
     """Read one table from one or more parquet files (shards), in the order given.
 
     Parameters
@@ -100,7 +98,9 @@ def from_arrow(
     names = list(named)
     for name, part in zip(names[1:], parts[1:], strict=True):
         if part.classes != first.classes:
-            raise InputError(f"{name}: its classes differ from those of {names[0]}; dump both with one model")
+            raise InputError(
+                f"{name}: its classes differ from those of {names[0]}; dump both with one model"
+            )
         _same_model(names[0], first, name, part)
     views = [v for v in VIEWS if all(v in part.views for part in parts)]
     frame = pl.concat([part.frame for part in parts], how="diagonal_relaxed")
@@ -114,6 +114,33 @@ def from_arrow(
         raise InputError(f"{some(names, 1)}: the table has no rows")
     joined = {v: np.concatenate([part.views[v] for part in parts]) for v in views}
     return ProbabilityTable(first.classes, frame, joined, first.metadata)
+
+
+def completeness_problems(
+    shards: Mapping[str, pa.Table], image_uuids: pl.Series, n_shards: int
+) -> list[str]:
+    """Why ``shards`` are not one whole dump of ``image_uuids``; empty when they are.
+
+    Whole means: every image on exactly one row, nothing else, one model and one setting in all
+    shards, each dumped for ``n_shards`` shards (a fit on 8 of 16 otherwise succeeds in silence).
+    """
+    if not shards:
+        return ["no shard has been dumped"]
+    try:
+        found = from_arrow(shards).frame["image_uuid"]
+    except InputError as error:
+        return [str(error)]
+    problems = []
+    other = sorted(k for k, t in shards.items() if tables.metadata_of(t)["n_shards"] != str(n_shards))
+    if other:
+        problems.append(f"shards {some(other)} were dumped for another number of shards")
+    missing = image_uuids.filter(~image_uuids.is_in(found.to_list()))
+    if missing.len():
+        problems.append(f"{missing.len()} of {image_uuids.len()} images have no row")
+    extra = found.filter(~found.is_in(image_uuids.to_list()))
+    if extra.len():
+        problems.append(f"{extra.len()} rows are of images that are not in the split")
+    return problems
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -176,7 +203,8 @@ def _classes(
         wide = tuple(c.removeprefix("prob_") for c in columns if c.startswith("prob_"))
         if len(wide) < 2:
             raise InputError(
-                f"{name}: no column 'probs' and no 'prob_<class>' columns; it has {some(columns, 12)}"
+                f"{name}: no column 'probs' and no 'prob_<class>' columns; "
+                f"it has {some(columns, 12)}"
             )
         return wide
     if "classes" in metadata:
@@ -201,9 +229,14 @@ def _matrix(
     import pyarrow.compute as pc
 
     column = table.column(view).combine_chunks()
-    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-            or pa.types.is_fixed_size_list(column.type)):
-        raise InputError(f"{name}, column {view}: expected lists of {width} numbers, got {column.type}")
+    if not (
+        pa.types.is_list(column.type)
+        or pa.types.is_large_list(column.type)
+        or pa.types.is_fixed_size_list(column.type)
+    ):
+        raise InputError(
+            f"{name}, column {view}: expected lists of {width} numbers, got {column.type}"
+        )
     dtype = np.float32 if pa.types.is_float32(column.type.value_type) else np.float64
     values = np.full((len(column), width), np.nan, dtype=dtype)
     lengths = pc.list_value_length(column).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -263,7 +296,8 @@ def _labels(name: str, table: pa.Table, classes: Sequence[str]) -> pl.Series | N
         if not inside.all():
             row = int((~inside).arg_max() or 0)
             raise InputError(
-                f"{name} row {row + 1}, column true_idx: {index[row]} is not in 0..{len(classes) - 1}"
+                f"{name} row {row + 1}, column true_idx: {index[row]} is not in "
+                f"0..{len(classes) - 1}"
             )
         names = pl.Series("label", list(classes), dtype=pl.String)
         return pl.Series("label", [None if i is None else names[i] for i in index], dtype=pl.String)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,20 +136,22 @@ def _records(name: str, text: str) -> list[list[str]]:
     previous = csv.field_size_limit(MAX_CELL)
     records: list[list[str]] = []
     try:
+        # one by one: a fault in row n leaves the n - 1 rows before it, for the message
         for record in csv.reader(io.StringIO(text, newline=""), strict=True):
-            if record:
-                records.append(record)
+            records.append(record)
     except csv.Error as error:
         raise InputError(f"{name} row {len(records) + 1}: {error}") from None
     finally:
         csv.field_size_limit(previous)
+    while records and not records[-1]:  # blank lines at the end are no rows; elsewhere a fault
+        records.pop()
     return records
 
 
 def _check_header(name: str, header: list[str]) -> None:
     if len(header) == 1 and ";" in header[0]:
         raise InputError(f"{name} row 1: cells are separated by semicolons; use commas")
-    repeated = sorted({column for column in header if header.count(column) > 1})
+    repeated = sorted(column for column, n in Counter(header).items() if n > 1)
     if repeated:
         raise InputError(f"{name} row 1: column {some(repeated)} appears twice; keep one")
     if "" in header:

@@ -1,0 +1,48 @@
+# make demo | test | ui | lint | bench      (a machine with Python 3.11-3.13 and make is enough)
+.DEFAULT_GOAL := help
+.PHONY: help demo test ui lint bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ROOT ?= .demo
+PORT ?= 3000
+# the first interpreter that is new enough and not too new
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+  && { echo $$p; break; }; done)
+
+help:
+	@echo "make demo   the whole chain on a made-up world, about two minutes"
+	@echo "make ui     the Dagster UI over the demo's results, on 127.0.0.1:$(PORT)"
+	@echo "make test   linters, types and all tests"
+	@echo "make lint   linters and types only"
+	@echo "make bench  performance ratios"
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; pass PYTHON=/path/to/python"; exit 2; }
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/tier-refit demo --root $(ROOT)
+
+ui: $(READY)
+	@$(BIN)/python -m dagster_project.ui --root $(ROOT) --port $(PORT)
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mypy
+
+test: lint
+	@$(BIN)/pytest --numprocesses 2
+
+bench: $(READY)
+	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(ROOT)

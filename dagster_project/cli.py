@@ -1,0 +1,310 @@
+"""`tier-refit`: the same functions without Dagster.
+
+Belongs: arguments, progress, exit codes. One function a command, thin over ``lib``.
+Does not: anything a notebook would want to call (``lib``).
+
+Exit codes: 0 done; 2 bad input or usage, nothing written; 3 it ran and the answer is no; 1 a fault
+of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dagster_project.lib import progress
+from dagster_project.lib.errors import InputError, RefusedError
+from dagster_project.settings import DEMO_ROOT, load_settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from dagster_project.lib.probability_table import ProbabilityTable
+    from dagster_project.lib.tiers.thresholds import Thresholds
+
+EXIT_INPUT = 2
+EXIT_REFUSED = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; one line on stderr and an exit code for what is not our fault."""
+    options = build_parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except InputError as error:
+        print(f"tier-refit: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except RefusedError as error:
+        print(f"tier-refit: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+    return 0
+
+
+def sync(options: argparse.Namespace) -> None:
+    """Fetch, verify and publish a model artifact; the last line is the published folder."""
+    from dagster_project.lib import model_store
+
+    with progress.bar("sync", "byte") as show:
+        artifact = model_store.sync(options.model_uri, options.dest, on_progress=show)
+    print(artifact.path)
+
+
+def dump(options: argparse.Namespace) -> None:
+    """Probabilities of one split, or of one shard of it."""
+    from dagster_project.lib import dataset, model_store
+    from dagster_project.lib.inference.dump import DumpOptions, dump_to, plan_dump
+
+    if options.out.suffix != ".parquet":
+        raise InputError(f"{options.out}: the output is a parquet file; name it *.parquet")
+    shard, n_shards = options.shard
+    index = dataset.dataset_index(options.dataset_dir)
+    plan = plan_dump(
+        model_dir=options.model_dir,
+        tree_hash=model_store.read_artifact(options.model_dir).tree_hash,
+        dataset_dir=options.dataset_dir,
+        rows=dataset.shard_rows(dataset.split_rows(index, options.split), shard, n_shards),
+        shard=shard,
+        n_shards=n_shards,
+        options=DumpOptions(
+            null_fields=options.null_fields,
+            tta=options.tta,
+            batch_size=options.batch_size,
+            dtype=options.dtype,
+            device=options.device,
+        ),
+    )
+    segments = options.out.parent / f".{options.out.name}.segments"
+    with progress.bar(f"dump {options.split}") as show:
+        table, reused = dump_to(plan, options.out, segments, on_progress=show)
+    failed = len(table) - table.column("error").null_count
+    note = "an equal dump was there, nothing computed" if reused else f"{failed} with an error"
+    print(f"{options.out}: {len(table)} rows, {note}")
+
+
+def mislabels(options: argparse.Namespace) -> None:
+    """Suspicious labels, worst first, with counts, confusions and a picture."""
+    from dagster_project.lib import dataset
+    from dagster_project.lib.mislabels.candidates import find_candidates, write_candidates
+    from dagster_project.lib.mislabels.montage import montage
+    from dagster_project.lib.probability_table import read_probabilities
+
+    table = read_probabilities(options.probs, options.classes)
+    folder = options.dataset_dir
+    found = find_candidates(
+        table,
+        _labels(options.labels, table),
+        in_sample=options.in_sample,
+        method=options.method,
+        paths=dataset.read_manifest(folder).select("image_uuid", "image_path") if folder else None,
+    )
+    write_candidates(found, options.out, montage(found.issues, folder) if folder else None)
+    summary = found.summary
+    print(f"{options.out}: {summary['n_issues']} of {summary['n']} labels are suspicious")
+
+
+def refit(options: argparse.Namespace) -> None:
+    """Thresholds with their evidence and release, from probabilities and labels."""
+    from dagster_project.lib.labels.given import given_version
+    from dagster_project.lib.probability_table import read_probabilities
+    from dagster_project.lib.tiers import refit as fitting
+    from dagster_project.lib.tiers.policy import DEFAULT_POLICY, read_policy
+    from dagster_project.lib.tiers.release import provenance_of
+    from dagster_project.lib.tiers.reports import LabelsInfo
+    from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
+
+    fitting.check_out(options.out)
+    policy = read_policy(options.policy) if options.policy else DEFAULT_POLICY
+    table = read_probabilities(options.probs, options.classes)
+    labels = _labels(options.labels, table)
+    baseline = None
+    if options.baseline_probs:
+        old = read_probabilities(options.baseline_probs, options.classes)
+        baseline = score_rows(old, labels)
+    result = fitting.refit(
+        score_rows(table, labels),
+        policy,
+        labels=LabelsInfo(given_version(labels), provisional=not options.reviewed, n_reviewed=0),
+        provenance=provenance_of(table, score_counts(table, labels)),
+        deployed=_deployed(options.deployed),
+        baseline=baseline,
+        max_change=load_settings().max_threshold_change,
+    )
+    run = {
+        "command": " ".join(["tier-refit", *sys.argv[1:]]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+    }
+    out = fitting.write_refit(result, options.out, run=run)
+    at = result.fit.thresholds
+    print(f"confident {at.confident:.3f}  refer {at.refer:.3f}  possible item {at.possible_item}")
+    print(out)
+    if result.blocked:
+        raise RefusedError(f"nothing deployable written: {'; '.join(result.blocked)}")
+
+
+def demo(options: argparse.Namespace) -> None:
+    """The whole chain on a made-up world, through a real Dagster instance."""
+    from dagster_project.walkthrough import run_demo
+
+    run_demo(options.root)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="tier-refit", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _command(commands, sync, "tier-refit sync s3://bucket/models/v7/ models")
+    command.add_argument("model_uri", help="s3://bucket/prefix/ or a folder")
+    command.add_argument("dest", type=Path, help="folder of published artifacts")
+
+    command = _command(
+        commands,
+        dump,
+        "tier-refit dump --model-dir models/current --dataset-dir data --split test "
+        "--shard 3/16 --out test_03.parquet",
+    )
+    command.add_argument("--model-dir", type=Path, required=True)
+    command.add_argument("--dataset-dir", type=Path, required=True)
+    command.add_argument("--split", required=True)
+    command.add_argument("-o", "--out", type=Path, required=True, help="a parquet file")
+    command.add_argument(
+        "--shard", type=_shard, default=(0, 1), metavar="I/N", help="zero-based, such as 3/16"
+    )
+    command.add_argument(
+        "--null-fields",
+        type=_names,
+        metavar="A,B",
+        help="questionnaire fields unknown in the deployed view; default: those the app lacks",
+    )
+    command.add_argument(
+        "--no-tta", dest="tta", action="store_false", help="no flip: probs is the plain view"
+    )
+    command.add_argument("--batch-size", type=_positive, default=64)
+    command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+    command = _command(
+        commands, mislabels, "tier-refit mislabels --probs p.parquet --labels l.csv --out out"
+    )
+    _table_arguments(command)
+    command.add_argument("--dataset-dir", type=Path, help="for the photographs in the picture")
+    command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
+    command.add_argument(
+        "--in-sample",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the model was trained on these rows; only recorded",
+    )
+
+    command = _command(
+        commands,
+        refit,
+        "tier-refit refit --probs p0.parquet p1.parquet --labels cleaned.csv "
+        "--policy policy.json --out release",
+    )
+    _table_arguments(command)
+    command.add_argument(
+        "--baseline-probs", type=Path, nargs="+", action="extend", metavar="P", help="to compare"
+    )
+    command.add_argument("--policy", type=Path, help="tier policy JSON; default: the built-in one")
+    command.add_argument(
+        "--deployed", type=Path, help="thresholds.json in service; default: the environment"
+    )
+    command.add_argument(
+        "--reviewed", action="store_true", help="these labels are reviewed, not provisional"
+    )
+
+    command = _command(commands, demo, "tier-refit demo --root /tmp/tier-demo")
+    command.add_argument("--root", type=Path, default=DEMO_ROOT, help=f"default: {DEMO_ROOT}")
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    function: object,
+    example: str,
+) -> argparse.ArgumentParser:
+    """A subcommand named and described by its function."""
+    name = str(getattr(function, "__name__", ""))
+    about = str(function.__doc__)
+    command = commands.add_parser(
+        name,
+        help=about.rstrip("."),
+        description=about,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(command=function)
+    return command
+
+
+def _table_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--probs",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="P",
+        help="probability parquet files; several are shards of one table",
+    )
+    command.add_argument("--labels", type=Path, help="image_uuid, label; default: those in P")
+    command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
+    command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+
+
+def _labels(path: Path | None, table: ProbabilityTable) -> pl.DataFrame:
+    """Labels from a file, or those that travel with the table; an unknown image is an error."""
+    from dagster_project.lib.labels.given import join_labels, read_labels
+    from dagster_project.lib.tiers.scored_rows import labels_in
+
+    if path is None:
+        return labels_in(table)
+    return join_labels(
+        table.frame["image_uuid"], read_labels(path, table.classes), source=path.name
+    )
+
+
+def _deployed(path: Path | None) -> Thresholds | None:
+    """What is in service: a file, else the three environment values, else unknown."""
+    from dagster_project.lib.tiers.thresholds import known_or_none, read_deployed
+
+    if path is not None:
+        return read_deployed(path)
+    settings = load_settings()
+    return known_or_none(
+        settings.deployed_confident, settings.deployed_refer, settings.deployed_possible_item
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """``3/16`` -> (3, 16): zero-based, so ``16/16`` is an error."""
+    try:
+        shard, n_shards = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 3/16") from None
+    if not 0 <= shard < n_shards:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: shards are zero-based, 0/{n_shards} to {n_shards - 1}/{n_shards}"
+        )
+    return shard, n_shards
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""All definitions on one page: `defs` is what Dagster loads.
+
+Belongs: assembling the rooms of ``defs/`` explicitly; tests pass other settings and resources.
+Does not: any asset, any logic. No folder is scanned: an installed wheel has no project file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from dagster_project.defs import (
+    dataset,
+    jobs,
+    label_sensor,
+    labels,
+    mislabels,
+    model,
+    probabilities,
+    release,
+    resources,
+    schedules,
+    thresholds,
+)
+from dagster_project.settings import Settings, load_settings
+
+
+def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
+    """The code location for ``settings``; ``overrides`` replace resources by name."""
+    dumps = {split: probabilities.build_dump(split, settings) for split in probabilities.DUMPS}
+    return dg.Definitions(
+        assets=[
+            *model.ASSETS,
+            *dataset.ASSETS,
+            *dumps.values(),
+            *labels.ASSETS,
+            *mislabels.ASSETS,
+            *thresholds.ASSETS,
+            *release.ASSETS,
+        ],
+        asset_checks=[
+            *model.CHECKS,
+            *(probabilities.build_dump_check(split, dump) for split, dump in dumps.items()),
+            *labels.CHECKS,
+            *thresholds.CHECKS,
+        ],
+        jobs=jobs.build_jobs(),
+        sensors=[label_sensor.label_sensor],
+        schedules=[schedules.weekly_refit],
+        resources={**resources.build_resources(settings), **overrides},
+    )
+
+
+defs = build_definitions(load_settings())

@@ -1,0 +1,94 @@
+"""Jobs: model sync, dataset, dump, refit, mislabels, policy preview.
+
+Belongs: which assets run together, and by which executor.
+Does not: when (``label_sensor``, ``schedules``).
+Concept: partitioned and unpartitioned assets never share a job; the refit runs in one process,
+because a process for each of its small steps costs far more than the steps.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+REFIT_JOB = "refit_job"
+DUMP_JOB = "dump_job"
+
+REFIT = (
+    "expert_reviews",
+    "cleaned_labels",
+    "scored_test_rows",
+    "coverage_curve",
+    "tier_thresholds",
+    "refer_candidates",
+    "possible_item_sweep",
+    "tier_report",
+    "threshold_release",
+    "evaluation_summary",
+)
+"""What depends on labels: never a dump, never ``review_packet`` (a packet under review is frozen)."""
+
+TRAIN_SIDE = ("mislabel_candidates",)
+"""Added to the refit only while all train shards are current."""
+
+REFIT_CHECKS = [
+    dg.AssetCheckKey(dg.AssetKey(asset), name)
+    for asset, name in (
+        ("test_probabilities", "test_dump_complete"),
+        ("expert_reviews", "label_drop_status"),
+        ("cleaned_labels", "labels_known_and_joined"),
+        ("tier_thresholds", "thresholds_ordered"),
+        ("tier_thresholds", "change_within_bound"),
+        ("tier_report", "tiers_sum_to_n"),
+    )
+]
+
+
+def refit_assets(with_train_side: bool) -> list[dg.AssetKey]:
+    """The explicit selection of one refit."""
+    names = REFIT + (TRAIN_SIDE if with_train_side else ())
+    return [dg.AssetKey(name) for name in names]
+
+
+def build_jobs() -> list[Any]:
+    """All jobs, by what people call them."""
+    assets = dg.AssetSelection.assets
+    checks = dg.AssetSelection.checks
+    in_process = dg.in_process_executor
+    return [
+        dg.define_asset_job(
+            "model_sync_job",
+            assets("model_artifact"),
+            description="Fetch and verify the model artifact; unchanged bytes are not transferred.",
+            executor_def=in_process,
+        ),
+        dg.define_asset_job(
+            "dataset_job",
+            assets("dataset_index", "given_labels"),
+            description="Read the manifest, the splits and the given labels again.",
+            executor_def=in_process,
+        ),
+        dg.define_asset_job(
+            DUMP_JOB,
+            assets("test_probabilities", "train_probabilities"),
+            description="GPU work, one run a shard; equal shards are recognised and not run again.",
+            executor_def=in_process,
+        ),
+        dg.define_asset_job(
+            REFIT_JOB,
+            assets(*REFIT, *TRAIN_SIDE) | checks(*REFIT_CHECKS),
+            description="Everything that depends on labels, and nothing else.",
+            executor_def=in_process,
+        ),
+        dg.define_asset_job(
+            "mislabel_job",
+            assets("mislabel_candidates", "review_packet"),
+            description="Find suspicious labels and freeze a blind packet for the reviewers.",
+            executor_def=in_process,
+        ),
+        dg.define_asset_job(
+            "policy_preview_job",
+            assets("policy_preview"),
+            description="Try another tier policy; the thresholds in force stay what they are.",
+            executor_def=in_process,
+        ),
+    ]

@@ -1,0 +1,114 @@
+"""Stage 3: suspicious labels, and the blind packet that asks about them.
+
+Belongs: ``mislabel_candidates`` (both splits) and ``review_packet``.
+Does not: confident learning, montage, packet layout (``lib.mislabels``).
+Concept: test rows come first in a packet, because only they move the thresholds; the test split is
+out of sample, the train split is not, and each row of the table says which.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dagster_project.defs import show
+from dagster_project.defs.labels import known_classes
+from dagster_project.defs.probabilities import DUMPS
+from dagster_project.lib.stored_table import StoredTable
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster_project.lib.mislabels.candidates import Candidates
+
+IN_SAMPLE = {"test": False, "train": True}
+CONTROL_SHARE = 0.25
+
+
+@dg.asset(
+    group_name="mislabels", kinds={"cleanlab"}, owners=["team:data-science"], code_version="1"
+)
+def mislabel_candidates(
+    settings: dg.ResourceParam[Settings],
+    test_probabilities: dict[str, StoredTable],
+    train_probabilities: dict[str, StoredTable],
+    cleaned_labels: StoredTable,
+    dataset_index: StoredTable,
+) -> dg.MaterializeResult[StoredTable]:
+    """Rows whose label the model contradicts, worst first; candidates for review, never verdicts."""
+    import polars as pl
+
+    from dagster_project.lib.mislabels.candidates import find_candidates
+    from dagster_project.lib.probability_table import from_arrow
+
+    metadata: dict[str, Any] = {}
+    issues = []
+    for split, shards in zip(DUMPS, (test_probabilities, train_probabilities), strict=True):
+        found = find_candidates(
+            from_arrow({key: shard.arrow for key, shard in shards.items()}),
+            cleaned_labels.frame.select("image_uuid", "label"),
+            in_sample=IN_SAMPLE[split],
+            paths=dataset_index.frame.select("image_uuid", "image_path"),
+        )
+        metadata |= _publish(found, split, settings)
+        issues.append(found.issues.with_columns(split=pl.lit(split)))
+    table = StoredTable.of(pl.concat(issues))
+    return dg.MaterializeResult(
+        value=table,
+        data_version=dg.DataVersion(table.version),
+        metadata={"candidates": len(table), **metadata},
+    )
+
+
+def _publish(found: "Candidates", split: str, settings: Settings) -> dict[str, Any]:
+    """The contract's files of one split under ``report/mislabels/<split>``, and what the UI shows."""
+    from dagster_project.lib.mislabels.candidates import write_candidates
+    from dagster_project.lib.mislabels.montage import montage, thumbnail
+    from dagster_project.lib.mislabels.pictures import issue_rate_picture
+
+    folder = settings.report_dir / "mislabels" / split
+    write_candidates(found, folder, montage(found.issues, settings.dataset_dir))
+    rates = issue_rate_picture(found.per_class)
+    small = thumbnail(found.issues, settings.dataset_dir)
+    scalars = {f"{split}_{name}": value for name, value in found.summary.items()}
+    return {
+        **show.scalars(scalars),
+        f"{split}_issues_per_class": show.table(found.per_class),
+        f"{split}_issue_confusions": show.table(found.confusions, 20),
+        **show.picture(rates, f"mislabels/{split}/{split}_issue_rates", settings),
+        **show.inline(small, f"{split}_montage"),
+        **show.link(folder / "mislabel_candidates.png", settings, f"{split}_montage"),
+    }
+
+
+@dg.asset(group_name="mislabels", kinds={"csv"}, owners=["team:dermatology"], code_version="1")
+def review_packet(
+    settings: dg.ResourceParam[Settings],
+    mislabel_candidates: StoredTable,
+    dataset_index: StoredTable,
+    given_labels: StoredTable,
+) -> dg.MaterializeResult[StoredTable]:
+    """A blind packet of candidates and hidden controls; frozen, and never part of a refit."""
+    import polars as pl
+
+    from dagster_project.lib.mislabels.packet import PacketDesign, build_packet
+
+    summary = build_packet(
+        mislabel_candidates.frame.sort(pl.col("split") != "test", maintain_order=True),
+        dataset_index.frame.join(given_labels.frame, on="image_uuid", how="left"),
+        settings.dataset_dir,
+        settings.store / "packets",
+        PacketDesign(
+            reviewers=settings.reviewers,
+            classes=known_classes(settings),
+            n=settings.packet_size,
+            control_share=CONTROL_SHARE,
+        ),
+    )
+    packet = str(summary["packet"])
+    return dg.MaterializeResult(
+        value=StoredTable.of(pl.DataFrame({"packet": [packet], "folder": [summary["folder"]]})),
+        data_version=dg.DataVersion(packet),
+        metadata=show.scalars({k: v for k, v in summary.items() if isinstance(v, (int, str))}),
+    )
+
+
+ASSETS = [mislabel_candidates, review_packet]

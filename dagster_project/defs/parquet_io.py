@@ -1,0 +1,76 @@
+"""Tables between assets: one parquet file an asset, or a partition of one.
+
+Belongs: where an asset's table lies and how it is published and loaded.
+Does not: what is in it; dumps publish themselves (``lib.inference.dump``) at :func:`table_path`.
+Concept: dagster's ``UPathIOManager`` for the loading rules, our atomic publication for the writing.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from upath import UPath
+
+from dagster_project.lib.stored_table import StoredTable
+from dagster_project.settings import Settings
+
+
+def table_path(settings: Settings, asset: str, partition: str | None = None) -> Path:
+    """The file of an asset's table, or of one partition of it."""
+    folder = settings.tables_dir
+    return folder / asset / f"{partition}.parquet" if partition else folder / f"{asset}.parquet"
+
+
+def read_stored(settings: Settings, asset: str) -> StoredTable:
+    """An asset's table outside a run (sensor, walk-through); a missing file is an error."""
+    from dagster_project.lib import tables
+
+    return StoredTable(tables.read_arrow(table_path(settings, asset)))
+
+
+class ParquetIOManager(dg.UPathIOManager):
+    """Stores and loads :class:`StoredTable`; all partitions of an asset are a mapping by key."""
+
+    extension = ".parquet"
+
+    def __init__(self, tables_dir: Path) -> None:
+        super().__init__(UPath(tables_dir))
+
+    def dump_to_path(self, context: dg.OutputContext, obj: StoredTable, path: UPath) -> None:
+        """Publish one table atomically."""
+        del context
+        from dagster_project.lib import tables
+
+        tables.write_arrow(Path(str(path)), obj.arrow)
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> StoredTable:
+        """Load one table; a missing file fails the run."""
+        del context
+        from dagster_project.lib import tables
+
+        return StoredTable(tables.read_arrow(Path(str(path))))
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """As the base class, but all partitions are a mapping even if there is only one."""
+        loaded = super().load_input(context)
+        whole = context.has_asset_partitions and not context.has_partition_key
+        if whole and not isinstance(loaded, Mapping):
+            return {context.asset_partition_keys[0]: loaded}
+        return loaded
+
+    def get_metadata(
+        self, context: dg.OutputContext, obj: StoredTable
+    ) -> dict[str, dg.MetadataValue[Any]]:
+        """Row count, column schema and location; never a row."""
+        return table_metadata(obj, Path(str(self._get_path(context))))
+
+
+def table_metadata(table: StoredTable, path: Path) -> dict[str, dg.MetadataValue[Any]]:
+    """The reserved metadata of a table: how many rows, which columns, where."""
+    columns = [dg.TableColumn(name=field.name, type=str(field.type)) for field in table.arrow.schema]
+    return {
+        "dagster/row_count": dg.MetadataValue.int(len(table)),
+        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
+        "dagster/uri": dg.MetadataValue.text(path.absolute().as_uri()),
+    }

@@ -1,0 +1,166 @@
+"""Stage 2: probabilities, shard by shard: the only GPU work, and never a function of labels.
+
+Belongs: the two partitioned dumps, and the check that a dump is whole and from one model.
+Does not: the forward pass, segments, identity (``lib.inference``).
+"""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dagster_project.defs import show
+from dagster_project.defs.parquet_io import table_metadata, table_path
+from dagster_project.lib.progress import OnProgress
+from dagster_project.lib.stored_table import StoredTable
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dagster_project.lib.inference.dump import DumpPlan
+
+GPU_POOL = "gpu"
+DUMPS = {"test": "test_probabilities", "train": "train_probabilities"}
+"""Split -> asset."""
+
+LOG_EVERY_S = 5.0
+
+
+def shard_keys(settings: Settings) -> list[str]:
+    """Zero-based, two digits: shard 3 of 16 is partition ``03``."""
+    return [f"{i:02d}" for i in range(settings.num_shards)]
+
+
+def build_dump(split: str, settings: Settings) -> dg.AssetsDefinition:
+    """The asset that dumps one split."""
+
+    @dg.asset(
+        name=DUMPS[split],
+        group_name="probabilities",
+        kinds={"torch", "parquet"},
+        owners=["team:data-science"],
+        code_version="1",
+        partitions_def=dg.StaticPartitionsDefinition(shard_keys(settings)),
+        pool=GPU_POOL,
+        description=(
+            f"Four views of the sigmoid outputs for every image of the {split} split: "
+            "production-shaped and full questionnaire, with and without flip TTA. No labels."
+        ),
+    )
+    def dump(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        model_artifact: StoredTable,
+        dataset_index: StoredTable,
+    ) -> dg.MaterializeResult[Any]:
+        from dagster_project.lib.inference.dump import dump_to
+        from dagster_project.lib.inference.pictures import confidence_png
+
+        key = context.partition_key
+        plan = _plan(settings, split, int(key), model_artifact, dataset_index)
+        path = table_path(settings, DUMPS[split], key)
+        start = time.monotonic()
+        table, reused = dump_to(plan, path, settings.store / "segments", on_progress=_log(context))
+        seconds = time.monotonic() - start
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(plan.identity),
+            metadata={
+                **table_metadata(StoredTable(table), path),
+                **_facts(table, plan, path, settings),
+                "dataset_version": dataset_index.version,
+                "reused_equal_dump": reused,
+                "rows_per_second": round(len(table) / max(seconds, 1e-9), 1),
+                **show.inline(confidence_png(table, f"{split} shard {key}"), "confidence"),
+            },
+        )
+
+    return dump
+
+
+def _plan(
+    settings: Settings, split: str, shard: int, artifact: StoredTable, index: StoredTable
+) -> "DumpPlan":
+    from dagster_project.lib import dataset, model_store
+    from dagster_project.lib.inference.dump import DumpOptions, plan_dump
+
+    tree_hash = model_store.tree_hash(artifact.frame)
+    rows = dataset.split_rows(index.frame, split)
+    return plan_dump(
+        model_dir=model_store.published(settings.models_dir, tree_hash),
+        tree_hash=tree_hash,
+        dataset_dir=settings.dataset_dir,
+        rows=dataset.shard_rows(rows, shard, settings.num_shards),
+        shard=shard,
+        n_shards=settings.num_shards,
+        options=DumpOptions(
+            null_fields=settings.null_fields,
+            tta=settings.tta,
+            batch_size=settings.batch_size,
+            dtype=settings.dtype,
+            device=settings.device,
+        ),
+    )
+
+
+def _facts(table: "pa.Table", plan: "DumpPlan", path: "Any", settings: Settings) -> dict[str, Any]:
+    """What a shard is, in numbers; the label sensor reads the first two."""
+    return {
+        "model_tree_hash": plan.tree_hash,
+        "n_shards": settings.num_shards,
+        "dagster/partition_row_count": len(table),
+        "rows_without_probabilities": len(table) - table.column("error").null_count,
+        "identity": dg.MetadataValue.json(dict(plan.identity_parts)),
+        "path": dg.MetadataValue.path(path),
+    }
+
+
+def _log(context: dg.AssetExecutionContext) -> OnProgress:
+    last = [time.monotonic()]
+
+    def log(done: int, total: int) -> None:
+        if time.monotonic() - last[0] >= LOG_EVERY_S:
+            last[0] = time.monotonic()
+            context.log.info(f"{done}/{total} rows")
+
+    return log
+
+
+def build_dump_check(split: str, dump: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+    """The check that every image of the split has one row, from one model, for this many shards.
+
+    It runs in two places: after a shard's own run, where it looks at that shard; and in the refit,
+    where it stands before ``scored_test_rows`` and looks at all of them.
+    """
+
+    @dg.asset_check(
+        asset=dump,
+        name=f"{split}_dump_complete",
+        blocking=True,
+        additional_ins={"dataset_index": dg.AssetIn("dataset_index")},
+        description="Every image once, no image twice, values in [0, 1], one model in all shards.",
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        dataset_index: StoredTable,
+    ) -> dg.AssetCheckResult:
+        from dagster_project.lib import dataset, tables
+        from dagster_project.lib.probability_table import completeness_problems
+
+        rows = dataset.split_rows(dataset_index.frame, split)
+        keys = shard_keys(settings)
+        run = context.op_execution_context
+        if run.has_partition_key:
+            keys = [run.partition_key]
+            rows = dataset.shard_rows(rows, int(run.partition_key), settings.num_shards)
+        paths = {key: table_path(settings, DUMPS[split], key) for key in keys}
+        shards = {key: tables.read_arrow(path) for key, path in paths.items() if path.is_file()}
+        problems = completeness_problems(shards, rows["image_uuid"], settings.num_shards)
+        return dg.AssetCheckResult(
+            passed=not problems,
+            description="; ".join(problems) or None,
+            metadata={"shards_checked": len(shards), "problems": show.reasons(problems)},
+        )
+
+    return check

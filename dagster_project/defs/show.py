@@ -1,0 +1,119 @@
+"""How results look in the Dagster UI: pictures, tables, links.
+
+Belongs: turning lib's values into metadata, and publishing the full-size files beside them.
+Does not: drawing (``lib``'s ``pictures`` modules) and never a patient's row: aggregates only.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dagster_project.lib.files import publish
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from dagster_project.lib.tiers.selection import ThresholdFit
+
+MAX_INLINE_ROWS = 60
+MAX_INLINE_BYTES = 100_000
+"""A picture is stored about four times in the event log; larger ones are only linked."""
+
+
+def picture(png: bytes, name: str, settings: Settings) -> dict[str, dg.MetadataValue[Any]]:
+    """Publish ``report/<name>.png``; show it inline if it is small, and its path and link always."""
+    path = settings.report_dir / f"{name}.png"
+    with publish(path) as temp:
+        temp.write_bytes(png)
+    shown = inline(png, name) if len(png) <= MAX_INLINE_BYTES else {}
+    return {**shown, **link(path, settings)}
+
+
+def published_picture(name: str, settings: Settings) -> dict[str, dg.MetadataValue[Any]]:
+    """A picture that an upstream asset published, shown again; nothing if it is not there."""
+    path = settings.report_dir / f"{name}.png"
+    if not path.is_file():
+        return {}
+    return {**inline(path.read_bytes(), name), **link(path, settings)}
+
+
+def inline(png: bytes, name: str) -> dict[str, dg.MetadataValue[Any]]:
+    """A small picture behind the UI's [Show Markdown]."""
+    data = base64.b64encode(png).decode()
+    return {Path(name).name: dg.MetadataValue.md(f"![{Path(name).name}](data:image/png;base64,{data})")}
+
+
+def link(
+    path: Path, settings: Settings, name: str | None = None
+) -> dict[str, dg.MetadataValue[Any]]:
+    """Where a report file lies, and its address while `make ui` serves the report folder."""
+    relative = path.relative_to(settings.report_dir).as_posix()
+    name = name or path.name
+    return {
+        f"{name} (file)": dg.MetadataValue.path(path),
+        f"{name} (link)": dg.MetadataValue.url(f"{settings.report_url}/{relative}"),
+    }
+
+
+def table(frame: "pl.DataFrame", limit: int = MAX_INLINE_ROWS) -> dg.MetadataValue[Any]:
+    """A small aggregate table, inline."""
+    records = [
+        dg.TableRecord({k: _cell(v) for k, v in row.items()}) for row in frame.head(limit).to_dicts()
+    ]
+    if not records:
+        return dg.MetadataValue.text("no rows")
+    schema = dg.TableSchema(
+        [dg.TableColumn(name=n, type=_json_type(t)) for n, t in frame.schema.items()]
+    )
+    return dg.MetadataValue.table(records, schema=schema)
+
+
+def tier_table(report: Mapping[str, Any]) -> "pl.DataFrame":
+    """The tiers of a report, one row each."""
+    import polars as pl
+
+    rows = [{"tier": name, **values} for name, values in report["tiers"].items()]
+    schema = {"tier": pl.String, "n": pl.Int64}
+    rates = {"share": pl.Float64, "top1": pl.Float64, "top3": pl.Float64}
+    return pl.DataFrame(rows, schema={**schema, **rates})
+
+
+def rule_table(fit: "ThresholdFit") -> "pl.DataFrame":
+    """The rule behind each threshold and what the other rules would have chosen, one row each."""
+    import polars as pl
+
+    rows: list[tuple[str, str, bool, float, float | None, float | None]] = []
+    for name, rule in (("confident", fit.confident_rule), ("refer", fit.refer_rule)):
+        rows.append((name, rule.rule, True, rule.target, rule.fitted, rule.released))
+        rows += [(name, a.rule, False, a.target, a.fitted, a.released) for a in rule.alternatives]
+    texts = {"threshold": pl.String, "rule": pl.String, "chosen": pl.Boolean}
+    numbers = {"target": pl.Float64, "fitted": pl.Float64, "released": pl.Float64}
+    return pl.DataFrame(rows, schema={**texts, **numbers}, orient="row")
+
+
+def scalars(values: Mapping[str, float | int | str | bool | None]) -> dict[str, Any]:
+    """Numbers with stable names, which the UI plots over time; an undefined one is left out."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def reasons(values: Sequence[str]) -> dg.MetadataValue[Any]:
+    """A list of sentences."""
+    return dg.MetadataValue.md("\n".join(f"- {value}" for value in values) or "none")
+
+
+def _cell(value: object) -> str | float | int | bool | None:
+    if isinstance(value, float):
+        return round(value, 4)
+    return value if isinstance(value, (int, str, bool)) or value is None else str(value)
+
+
+def _json_type(dtype: "pl.DataType") -> str:
+    import polars as pl
+
+    if dtype == pl.Boolean:
+        return "bool"
+    return "int" if dtype.is_integer() else "float" if dtype.is_float() else "string"

@@ -1,0 +1,351 @@
+"""Stage 4: scored rows, the coverage curve, the tiers and their evidence.
+
+Belongs: the label-dependent assets between probabilities and release, and their checks.
+Does not: counting, fitting, drawing (``lib.tiers``); deployable files (``release``).
+Concept: every asset here is cheap and follows labels; the basis of a fit (labels, model, dataset,
+shards) travels with the scored rows and is recorded on ``tier_thresholds`` for the label sensor.
+"""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dagster_project.defs import show
+from dagster_project.defs.release import deployed_thresholds
+from dagster_project.lib.errors import InputError
+from dagster_project.lib.files import canonical_json, digest, write_json
+from dagster_project.lib.stored_table import StoredTable
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from dagster_project.lib.tiers.policy import TierPolicy
+    from dagster_project.lib.tiers.reports import LabelsInfo
+    from dagster_project.lib.tiers.selection import ThresholdFit
+
+OWNERS = ["team:data-science"]
+BASIS = ("label_version", "model_tree_hash", "dataset_version")
+
+
+class PolicyConfig(dg.Config):
+    """The tier policy as run config, of the same shape as ``policy.json``; given keys win."""
+
+    confident: dict[str, Any] | None = None
+    refer: dict[str, Any] | None = None
+    possible_item: dict[str, Any] | None = None
+    certify: dict[str, Any] | None = None
+    allowed: dict[str, Any] | None = None
+    accept: dict[str, Any] | None = None
+
+    def over(self, settings: Settings) -> "TierPolicy":
+        """The policy file of the settings (or the built-in one) with the given keys replaced."""
+        from dagster_project.lib.tiers.policy import DEFAULT_POLICY, parse_policy, read_policy
+
+        base = read_policy(settings.policy) if settings.policy else DEFAULT_POLICY
+        given = {key: value for key, value in self.model_dump().items() if value is not None}
+        return parse_policy({**base.model_dump(mode="json"), **given}, "run config")
+
+
+@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
+def scored_test_rows(
+    settings: dg.ResourceParam[Settings],
+    test_probabilities: dict[str, StoredTable],
+    cleaned_labels: StoredTable,
+    dataset_index: StoredTable,
+) -> dg.MaterializeResult[StoredTable]:
+    """Probabilities and labels joined by image: score, rank of the truth, three best classes."""
+    from dagster_project.lib import dataset, probability_table
+    from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
+
+    shards = {key: shard.arrow for key, shard in test_probabilities.items()}
+    ids = dataset.split_rows(dataset_index.frame, "test")["image_uuid"]
+    problems = probability_table.completeness_problems(shards, ids, settings.num_shards)
+    if problems:
+        # the check says so first; this holds when the asset is materialized without its checks
+        raise InputError(f"test_probabilities: {'; '.join(problems)}")
+    table = probability_table.from_arrow(shards)
+    labels = cleaned_labels.frame.select("image_uuid", "label")
+    counts = score_counts(table, labels).as_dict()
+    carried = {
+        "label_version": cleaned_labels.metadata["label_version"],
+        "model_tree_hash": table.metadata["model_tree_hash"],
+        "dataset_version": dataset_index.version,
+        "n_shards": str(settings.num_shards),
+        "tta": table.metadata["tta"],
+        "classes": canonical_json(table.classes),
+        "counts": canonical_json(counts),
+    }
+    scored = StoredTable.of(score_rows(table, labels), carried)
+    return dg.MaterializeResult(
+        value=scored,
+        data_version=dg.DataVersion(digest([scored.version, carried])),
+        metadata={**counts, **{key: carried[key] for key in BASIS}},
+    )
+
+
+@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
+def coverage_curve(
+    settings: dg.ResourceParam[Settings], scored_test_rows: StoredTable
+) -> dg.MaterializeResult[StoredTable]:
+    """Coverage, accuracy and confident-wrong share at every distinct score."""
+    from dagster_project.lib.tiers import curve, pictures
+
+    table = curve.coverage_curve(scored_test_rows.frame)
+    return _published(table, "coverage_curve", pictures.curve_png(table), settings)
+
+
+@dg.asset(group_name="tiers", kinds={"numpy"}, owners=OWNERS, code_version="1")
+def tier_thresholds(
+    config: PolicyConfig,
+    settings: dg.ResourceParam[Settings],
+    scored_test_rows: StoredTable,
+    expert_reviews: StoredTable,
+) -> dg.MaterializeResult[StoredTable]:
+    """The two thresholds by the policy's rules, with what the other rules would have chosen.
+
+    Depends on ``expert_reviews`` directly, so that the event log ties each fit to its reviews.
+    """
+    from dagster_project.lib.tiers import curve, pictures, reports, selection
+
+    scored = scored_test_rows.frame
+    policy = config.over(settings)
+    fit = selection.fit_thresholds(scored, policy)
+    carried = {
+        **scored_test_rows.metadata,
+        "fit": fit.model_dump_json(),
+        "policy": canonical_json(policy.model_dump(mode="json")),
+        "n_reviewed": str(expert_reviews.frame["image_uuid"].n_unique()),
+    }
+    rules = show.rule_table(fit)
+    marked = pictures.curve_png(
+        curve.coverage_curve(scored), fit, deployed=deployed_thresholds(settings)
+    )
+    return dg.MaterializeResult(
+        value=StoredTable.of(rules, carried),
+        data_version=dg.DataVersion(digest(carried)),
+        metadata={
+            **{key: carried[key] for key in BASIS},
+            "n_shards": settings.num_shards,
+            **headline(reports.tier_report(scored, fit.thresholds)),
+            "rules": show.table(rules),
+            **show.picture(marked, "tier_thresholds", settings),
+        },
+    )
+
+
+@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
+def refer_candidates(
+    settings: dg.ResourceParam[Settings],
+    scored_test_rows: StoredTable,
+    tier_thresholds: StoredTable,
+) -> dg.MaterializeResult[StoredTable]:
+    """What half, once and one and a half times the refer share would mean."""
+    from dagster_project.lib.tiers import pictures, reports
+
+    share = reports.refer_share_of(policy_of(tier_thresholds))
+    table = reports.refer_candidates(scored_test_rows.frame, share)
+    return _published(table, "refer_candidates", pictures.refer_png(table), settings)
+
+
+@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
+def possible_item_sweep(
+    settings: dg.ResourceParam[Settings],
+    scored_test_rows: StoredTable,
+    tier_thresholds: StoredTable,
+) -> dg.MaterializeResult[StoredTable]:
+    """How many items the possible tier would highlight at each cut, and how often rightly."""
+    from dagster_project.lib.tiers import pictures, reports
+
+    item = policy_of(tier_thresholds).possible_item
+    table = reports.possible_item_sweep(
+        scored_test_rows.frame, fit_of(tier_thresholds).thresholds, item
+    )
+    return _published(table, "possible_item_sweep", pictures.sweep_png(table, item.cut), settings)
+
+
+@dg.asset(group_name="tiers", kinds={"json"}, owners=OWNERS, code_version="1")
+def tier_report(
+    settings: dg.ResourceParam[Settings],
+    scored_test_rows: StoredTable,
+    tier_thresholds: StoredTable,
+) -> dg.MaterializeResult[StoredTable]:
+    """``tier_reports.json``: tiers, outcomes, selection, and the same at the deployed thresholds."""
+    from dagster_project.lib.tiers import pictures, reports
+
+    scored = scored_test_rows.frame
+    fit = fit_of(tier_thresholds)
+    report = reports.full_report(
+        scored, fit, labels=labels_info(tier_thresholds), deployed=deployed_thresholds(settings)
+    )
+    path = settings.report_dir / "tier_reports.json"
+    write_json(path, report)
+    tiers = show.tier_table(report)
+    histogram = pictures.histogram_png(scored, fit.thresholds)
+    return dg.MaterializeResult(
+        value=StoredTable.of(tiers, {"report": canonical_json(report)}),
+        data_version=dg.DataVersion(digest(report)),
+        metadata={
+            "tiers": show.table(tiers),
+            **show.link(path, settings),
+            **show.picture(histogram, "confidence_by_tier", settings),
+        },
+    )
+
+
+@dg.asset(
+    group_name="tiers",
+    kinds={"markdown"},
+    owners=OWNERS,
+    code_version="1",
+    deps=["tier_thresholds"],
+)
+def evaluation_summary(
+    settings: dg.ResourceParam[Settings], tier_report: StoredTable
+) -> dg.MaterializeResult[StoredTable]:
+    """The page to open first: headline numbers that plot over time, the tiers, the pictures."""
+    report = json.loads(tier_report.metadata["report"])
+    return dg.MaterializeResult(
+        value=tier_report,
+        data_version=dg.DataVersion(digest(report)),
+        metadata={
+            **headline(report),
+            "n": report["n"],
+            "n_reviewed": report["labels"]["n_reviewed"],
+            "provisional": report["labels"]["provisional"],
+            "tiers": show.table(tier_report.frame),
+            **show.published_picture("tier_thresholds", settings),
+            **show.published_picture("confidence_by_tier", settings),
+        },
+    )
+
+
+@dg.asset(group_name="preview", kinds={"numpy"}, owners=OWNERS, code_version="1")
+def policy_preview(
+    config: PolicyConfig, settings: dg.ResourceParam[Settings], scored_test_rows: StoredTable
+) -> dg.MaterializeResult[StoredTable]:
+    """Another tier policy on the same rows; nothing in force changes and nothing is released."""
+    from dagster_project.lib.tiers import reports, selection
+
+    scored = scored_test_rows.frame
+    fit = selection.fit_thresholds(scored, config.over(settings))
+    report = reports.tier_report(scored, fit.thresholds)
+    tiers = show.tier_table(report)
+    return dg.MaterializeResult(
+        value=StoredTable.of(tiers),
+        data_version=dg.DataVersion(digest(report)),
+        metadata={
+            **headline(report),
+            "rules": show.table(show.rule_table(fit)),
+            "tiers": show.table(tiers),
+        },
+    )
+
+
+def headline(report: dict[str, Any]) -> dict[str, Any]:
+    """The scalars that are plotted over time, under names that never change."""
+    confident = report["tiers"]["confident"]
+    return show.scalars(
+        {
+            "confident_threshold": report["thresholds"]["confident"],
+            "refer_threshold": report["thresholds"]["refer"],
+            "possible_item_threshold": report["thresholds"]["possible_item"],
+            "coverage": confident["share"],
+            "covered_top1": confident["top1"],
+            "confident_wrong": report["outcomes"]["confident_wrong"],
+            "refer_share": report["tiers"]["refer"]["share"],
+            "top1": report["full_coverage"]["top1"],
+            "top3": report["full_coverage"]["top3"],
+        }
+    )
+
+
+def fit_of(tier_thresholds: StoredTable) -> "ThresholdFit":
+    """The fit that ``tier_thresholds`` carries."""
+    from dagster_project.lib.tiers.selection import ThresholdFit
+
+    return ThresholdFit.model_validate_json(tier_thresholds.metadata["fit"])
+
+
+def policy_of(tier_thresholds: StoredTable) -> "TierPolicy":
+    """The policy that the fit was made by."""
+    from dagster_project.lib.tiers.policy import TierPolicy
+
+    return TierPolicy.model_validate_json(tier_thresholds.metadata["policy"])
+
+
+def labels_info(tier_thresholds: StoredTable) -> "LabelsInfo":
+    """Which labels the fit stands on; provisional while no review has returned."""
+    from dagster_project.lib.tiers.reports import LabelsInfo
+
+    n_reviewed = int(tier_thresholds.metadata["n_reviewed"])
+    return LabelsInfo(tier_thresholds.metadata["label_version"], n_reviewed == 0, n_reviewed)
+
+
+def _published(
+    frame: "pl.DataFrame", name: str, png: bytes, settings: Settings
+) -> dg.MaterializeResult[StoredTable]:
+    """A table as value, as CSV in the report folder, and inline with its picture."""
+    from dagster_project.lib import tables
+
+    path = settings.report_dir / f"{name}.csv"
+    tables.write_csv(path, frame)
+    table = StoredTable.of(frame)
+    # the curve has as many rows as there are scores: a file, not a table in the UI
+    small = {name: show.table(frame)} if frame.height <= show.MAX_INLINE_ROWS else {}
+    return dg.MaterializeResult(
+        value=table,
+        data_version=dg.DataVersion(table.version),
+        metadata={
+            **small,
+            **show.link(path, settings),
+            **show.picture(png, f"{name}", settings),
+        },
+    )
+
+
+@dg.asset_check(asset=tier_thresholds, blocking=True)
+def thresholds_ordered(tier_thresholds: StoredTable) -> dg.AssetCheckResult:
+    """0 <= refer <= confident <= 1."""
+    from dagster_project.lib.tiers import release_gate
+
+    passed, facts = release_gate.thresholds_ordered(fit_of(tier_thresholds).thresholds)
+    return dg.AssetCheckResult(passed=passed, metadata=facts)
+
+
+@dg.asset_check(asset=tier_thresholds, blocking=True)
+def change_within_bound(
+    settings: dg.ResourceParam[Settings], tier_thresholds: StoredTable
+) -> dg.AssetCheckResult:
+    """No threshold moved further from the deployed one than is allowed."""
+    from dagster_project.lib.tiers import release_gate
+
+    passed, facts = release_gate.change_bounded(
+        fit_of(tier_thresholds).thresholds,
+        deployed_thresholds(settings),
+        settings.max_threshold_change,
+    )
+    return dg.AssetCheckResult(passed=passed, metadata=facts)
+
+
+@dg.asset_check(asset=tier_report, blocking=True)
+def tiers_sum_to_n(tier_report: StoredTable) -> dg.AssetCheckResult:
+    """Every row is in exactly one tier."""
+    from dagster_project.lib.tiers import release_gate
+
+    passed, facts = release_gate.tiers_sum(json.loads(tier_report.metadata["report"]))
+    return dg.AssetCheckResult(passed=passed, metadata=facts)
+
+
+ASSETS = [
+    scored_test_rows,
+    coverage_curve,
+    tier_thresholds,
+    refer_candidates,
+    possible_item_sweep,
+    tier_report,
+    evaluation_summary,
+    policy_preview,
+]
+CHECKS = [thresholds_ordered, change_within_bound, tiers_sum_to_n]

@@ -1,0 +1,167 @@
+"""The demo's model artifact: the frozen tower, and a head fitted on the training labels.
+
+Belongs: fitting the head and saving the artifact.
+Does not: the tower's weights (``tower``), inference (``lib/inference``, which is used here as is).
+Concept: as deployed: image encoder frozen, a linear sigmoid head over its pooled output and the
+questionnaire, binary cross-entropy on the **given** labels, noise included; it stops where held-out
+patients say so. N = training images, D = pooled width, F = questionnaire features, K = classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from dagster_project.lib import dataset
+from dagster_project.lib.demo import tower
+from dagster_project.lib.demo.classes import CLASSES
+from dagster_project.lib.demo.questionnaire import schema
+from dagster_project.lib.demo.seeds import subseed
+
+if TYPE_CHECKING:
+    import torch
+
+    from dagster_project.lib.inference.architectures import SiglipMetadata
+    from dagster_project.lib.inference.preprocess import Preprocess
+
+CONFIG: dict[str, Any] = {
+    "architecture": "siglip_metadata",
+    "vision": tower.VISION,
+    "pooling": "pooler",
+    "head": {"type": "linear"},
+    "preprocess": {
+        "size": tower.SIZE,
+        "resize": "squash",
+        "resample": "bilinear",
+        "antialias": True,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+    },
+}
+RAW_SHRINK = 2.0
+"""Pooled channels without a trained concept are this much smaller before the head: a prior."""
+MAX_EPOCHS, PATIENCE, BATCH = 120, 5, 256
+DROPOUT, WEIGHT_DECAY, RATE = 0.25, 0.02, 3e-3
+
+
+@dataclass(frozen=True)
+class _Training:
+    """Encoded training rows: both orientations, both shapings of the questionnaire."""
+
+    upright: torch.Tensor
+    flipped: torch.Tensor
+    full: torch.Tensor
+    production: torch.Tensor
+    target: torch.Tensor
+    held_out: torch.Tensor
+
+
+def fit_model(dataset_dir: Path, folder: Path, *, seed: int) -> None:
+    """Fit the head on the train split of ``dataset_dir`` and write the artifact into ``folder``.
+
+    Images that do not open are left out. Equal dataset and seed, equal weights up to the order of
+    floating-point sums of the machine.
+    """
+    import torch
+
+    from dagster_project.lib.inference import architectures, checkpoint, preprocess, questionnaire
+
+    fields = questionnaire.parse_schema(schema())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(subseed(seed, "head"))
+        module = architectures.build(CONFIG, questionnaire.n_features(fields), len(CLASSES))
+        tower.set_rules(module.vision)
+        tower.load_pretrained(module.vision, tower.read_pretrained())
+        module.eval().requires_grad_(False)
+        index = dataset.split_rows(dataset.dataset_index(dataset_dir), "train")
+        labels = dataset.given_labels(dataset_dir)
+        rows = index.join(labels, on="image_uuid", how="left", maintain_order="left")
+        _fit_head(module, _encoded(module, rows, dataset_dir, preprocess.parse_preprocess(CONFIG)))
+    checkpoint.save_artifact(folder, module, config=CONFIG, schema=schema(), classes=CLASSES)
+
+
+def _encoded(
+    module: SiglipMetadata, rows: pl.DataFrame, dataset_dir: Path, recipe: Preprocess
+) -> _Training:
+    import torch
+
+    from dagster_project.lib.inference import preprocess, questionnaire
+
+    pixels, kept = [], []
+    for number, path in enumerate(rows["image_path"]):
+        try:
+            pixels.append(preprocess.resize(preprocess.decode(dataset_dir / path), recipe))
+        except preprocess.DecodeError:
+            continue
+        kept.append(number)
+    rows = rows[kept]
+    upright, flipped = [], []
+    with torch.inference_mode():
+        for batch in torch.from_numpy(np.stack(pixels)).split(64):
+            seen = preprocess.normalise(batch, recipe)
+            upright.append(module.encode_image(seen))
+            flipped.append(module.encode_image(seen.flip(-1)))
+    fields = questionnaire.parse_schema(schema())
+    hidden = questionnaire.production_null_fields(fields)
+    patients = rows["patient_id"].unique().sort().to_list()
+    return _Training(
+        # copies: inference tensors cannot be used in training
+        torch.cat(upright).clone(),
+        torch.cat(flipped).clone(),
+        torch.from_numpy(questionnaire.encode(fields, rows)),
+        torch.from_numpy(questionnaire.encode(fields, rows, null_fields=hidden)),
+        torch.tensor([CLASSES.index(label) for label in rows["label"]]),
+        torch.from_numpy(rows["patient_id"].is_in(patients[::6]).to_numpy()),
+    )
+
+
+def _fit_head(module: SiglipMetadata, rows: _Training) -> None:
+    """Standardise, then descend until held-out patients stop gaining; keep their best epoch."""
+    import torch
+    from torch.nn import functional
+
+    shrink = torch.ones(tower.WIDTH)
+    shrink[tower.CONCEPTS :] = RAW_SHRINK
+    module.pooled_mean.copy_(rows.upright.mean(0))
+    module.pooled_std.copy_((rows.upright.std(0) + 1e-3) * shrink)
+    module.head.requires_grad_(True)
+    optimiser = torch.optim.AdamW(module.head.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
+    target = functional.one_hot(rows.target, len(CLASSES)).float()
+    fitted, held_out = (~rows.held_out).nonzero()[:, 0], rows.held_out.nonzero()[:, 0]
+    best, best_state, waited = float("inf"), module.head.state_dict(), 0
+    for _ in range(MAX_EPOCHS):
+        for batch in fitted[torch.randperm(len(fitted))].split(BATCH):
+            loss = functional.binary_cross_entropy_with_logits(
+                _varied_logits(module, rows, batch), target[batch]
+            )
+            optimiser.zero_grad()
+            (loss * len(CLASSES)).backward()
+            optimiser.step()
+        with torch.no_grad():
+            logits = module.head_logits(rows.upright[held_out], rows.production[held_out])
+            now = float(functional.binary_cross_entropy_with_logits(logits, target[held_out]))
+        waited += 1
+        if now < best:
+            best, waited = now, 0
+            best_state = {k: v.clone() for k, v in module.head.state_dict().items()}
+        if waited > PATIENCE:
+            break
+    module.head.load_state_dict(best_state)
+    module.head.requires_grad_(False)
+
+
+def _varied_logits(module: SiglipMetadata, rows: _Training, batch: torch.Tensor) -> torch.Tensor:
+    """Logits with one orientation, one shaping of the questionnaire and some channels at random."""
+    import torch
+    from torch.nn import functional
+
+    side, shape = torch.rand(2, len(batch), 1) < 0.5
+    pooled = torch.where(side, rows.upright[batch], rows.flipped[batch])
+    answers = torch.where(shape, rows.production[batch], rows.full[batch])
+    # dropout around the mean, in the units of the standardisation
+    centred = functional.dropout(pooled - module.pooled_mean, DROPOUT)
+    return module.head_logits(centred + module.pooled_mean, answers)

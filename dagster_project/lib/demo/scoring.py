@@ -1,0 +1,124 @@
+"""Planted against found: the only place where the truth is compared with results.
+
+Belongs: counts and rates for the end of the walk-through.
+Does not: anything a stage may use.
+Concept: every rate is None when its denominator is 0; flagged means "a candidate for review".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import polars as pl
+
+from dagster_project.lib.errors import InputError, some
+
+
+def score_flags(
+    flagged: Collection[str], truth: pl.DataFrame, *, examined: Collection[str] | None = None
+) -> dict[str, int | float | None]:
+    """How well a set of flagged images matches what was planted.
+
+    Parameters
+    ----------
+    flagged : image ids, e.g. of the label issues.
+    truth : the world's truth table.
+    examined : ids that could have been flagged (one split, say); all of ``truth`` when None.
+
+    Returns
+    -------
+    Counts ``examined, flagged, noise_planted, noise_found, garbage_planted, garbage_flagged,
+    naive_prune_wrongly_dropped`` (flagged, though the label is right and the picture is skin) and
+    rates ``precision`` (noise or garbage among flagged), ``noise_recall`` (found among planted),
+    ``naive_prune_wrong_share`` (wrongly dropped among flagged).
+
+    Raises
+    ------
+    InputError
+        A flagged or examined image that is not among the truth's or the examined.
+    """
+    rows = truth if examined is None else _only(truth, examined, "examined")
+    _only(rows, flagged, "flagged")
+    hit = rows["image_uuid"].is_in(list(flagged))
+    noise, garbage = rows["is_noise"], rows["is_garbage"]
+    right = int((hit & ~noise & ~garbage).sum())
+    n_flagged, found = int(hit.sum()), int((hit & noise).sum())
+    return {
+        "examined": rows.height,
+        "flagged": n_flagged,
+        "noise_planted": int(noise.sum()),
+        "noise_found": found,
+        "garbage_planted": int(garbage.sum()),
+        "garbage_flagged": int((hit & garbage).sum()),
+        "precision": _share(n_flagged - right, n_flagged),
+        "noise_recall": _share(found, int(noise.sum())),
+        "naive_prune_wrongly_dropped": right,
+        "naive_prune_wrong_share": _share(right, n_flagged),
+    }
+
+
+def score_labels(labels: pl.DataFrame, truth: pl.DataFrame) -> dict[str, int | float | None]:
+    """How many labels are right.
+
+    Parameters
+    ----------
+    labels : ``image_uuid, label``; a null label is left out, as is garbage, which has no truth.
+
+    Returns
+    -------
+    ``n`` labels compared, ``wrong`` among them, ``accuracy`` (right / n).
+    """
+    _only(truth, labels["image_uuid"].to_list(), "labelled")
+    known = labels.select("image_uuid", "label").join(
+        truth.select("image_uuid", "true_label"), on="image_uuid", how="inner"
+    )
+    known = known.drop_nulls(["label", "true_label"])
+    wrong = int((known["label"] != known["true_label"]).sum())
+    return {"n": known.height, "wrong": wrong, "accuracy": _share(known.height - wrong, known.height)}
+
+
+def score_cleaning(
+    before: pl.DataFrame, after: pl.DataFrame, truth: pl.DataFrame
+) -> dict[str, int | float | None]:
+    """What cleaning did: two label tables (``image_uuid, label``) against the truth.
+
+    Images that ``after`` no longer has, or has without a label, count as ``dropped``.
+
+    Returns
+    -------
+    ``accuracy_before``, ``accuracy_after``, ``changed``, ``corrected`` (wrong, now right),
+    ``spoiled`` (right, now wrong), ``dropped``, ``dropped_right`` (were right, on skin),
+    ``dropped_garbage``.
+    """
+    joined = (
+        before.select("image_uuid", before="label")
+        .join(after.select("image_uuid", after="label"), on="image_uuid", how="left")
+        .join(truth.select("image_uuid", "true_label", "is_garbage"), on="image_uuid", how="left")
+        .filter(pl.col("before").is_not_null())
+    )
+    was, now = (
+        (joined[c] == joined["true_label"]).fill_null(value=False) for c in ("before", "after")
+    )
+    gone, real = joined["after"].is_null(), ~joined["is_garbage"]
+    return {
+        "accuracy_before": score_labels(before, truth)["accuracy"],
+        "accuracy_after": score_labels(after, truth)["accuracy"],
+        "changed": int((joined["before"] != joined["after"]).fill_null(value=False).sum()),
+        "corrected": int((real & ~was & now).sum()),
+        "spoiled": int((real & was & ~now & ~gone).sum()),
+        "dropped": int(gone.sum()),
+        "dropped_right": int((gone & was).sum()),
+        "dropped_garbage": int((gone & ~real).sum()),
+    }
+
+
+def _only(truth: pl.DataFrame, ids: Collection[str], what: str) -> pl.DataFrame:
+    known = set(truth["image_uuid"])
+    strange = sorted(set(ids) - known)
+    if strange:
+        raise InputError(f"scoring: {what} images unknown to the truth: {some(strange)}")
+    return truth.filter(pl.col("image_uuid").is_in(list(ids)))
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,192 @@
+"""The plan of a dump: everything that can go wrong cheaply, and the dump's identity.
+
+Belongs: checking options, model files, questionnaire and images before the first forward pass.
+Does not: the forward pass (``dump``); choosing which rows are a shard's (``dataset``).
+Concept: two dumps with equal identity have equal content, so the second need not be computed.
+Labels are no part of it and neither are other shards' rows: that is why new labels never cost GPU
+time, and a new image costs one shard. The parts are kept in readable form, to answer "why is this
+stale, and what would it cost?".
+N = rows of the shard, F = encoded width of the questionnaire.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from dagster_project.lib import files, tables
+from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.inference import checkpoint, preprocess, questionnaire
+from dagster_project.lib.inference.checkpoint import ModelSpec
+from dagster_project.lib.inference.gpu_lease import DEVICES
+from dagster_project.lib.inference.views import view_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+CODE_VERSION = "1"
+"""Raise it whenever equal inputs would give other numbers than before."""
+DTYPES = ("float32", "bfloat16")
+_HASHERS = 4
+
+
+@dataclass(frozen=True)
+class DumpOptions:
+    """How to dump.
+
+    Attributes
+    ----------
+    null_fields : fields unknown in production; None means those of the five that the app does not
+        collect which the model's schema has. Names that are given must be in the schema.
+    tta : also see the flipped image; ``probs`` is then the mean of both.
+    batch_size : images a forward pass.
+    dtype : of weights and activations; ``bfloat16`` moves probabilities by up to 3e-3.
+    device : ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+    segment_rows : rows a segment, the most that a killed dump loses.
+    """
+
+    null_fields: tuple[str, ...] | None = None
+    tta: bool = True
+    batch_size: int = 64
+    dtype: str = "float32"
+    device: str = "auto"
+    segment_rows: int = 512
+
+
+@dataclass(frozen=True)
+class DumpPlan:
+    """A checked dump, ready to run.
+
+    Attributes
+    ----------
+    rows : (N,) ``image_uuid, image_path, patient_id, sha256`` (null where unreadable).
+    production, full : (N, F) float32, the two shapings of the questionnaire.
+    null_fields : as they are used.
+    identity : 16 hex digits over ``identity_parts``.
+    """
+
+    model_dir: Path
+    tree_hash: str
+    dataset_dir: Path
+    spec: ModelSpec
+    options: DumpOptions
+    rows: pl.DataFrame
+    split: str | None
+    shard: int
+    n_shards: int
+    production: npt.NDArray[np.float32]
+    full: npt.NDArray[np.float32]
+    null_fields: tuple[str, ...]
+    identity: str
+    identity_parts: Mapping[str, str]
+
+
+def plan_dump(
+    *,
+    model_dir: Path,
+    tree_hash: str,
+    dataset_dir: Path,
+    rows: pl.DataFrame,
+    shard: int,
+    n_shards: int,
+    options: DumpOptions | None = None,
+) -> DumpPlan:
+    """Check everything that needs no network, and compute the identity.
+
+    Parameters
+    ----------
+    model_dir, tree_hash : a verified artifact and its hash (``model_store``).
+    dataset_dir : what ``image_path`` is relative to.
+    rows : **this shard's** rows of ``dataset.dataset_index``; a label column is ignored.
+    shard, n_shards : zero-based, for the record.
+
+    Raises
+    ------
+    InputError
+        Options out of range, an incomplete artifact, a field without a column, an answer that is
+        not allowed. An unreadable image is none: it becomes a row with its error.
+    """
+    options = options or DumpOptions()
+    _check_options(options, shard, n_shards)
+    spec = checkpoint.read_spec(model_dir)
+    if not dataset_dir.is_dir():
+        raise InputError(f"{dataset_dir}: no such dataset folder")
+    tables.require_columns("manifest", rows.columns, ["image_uuid", "image_path", "patient_id"])
+    if options.null_fields is None:
+        null_fields = questionnaire.production_null_fields(spec.schema)
+    else:
+        null_fields = options.null_fields
+    full = questionnaire.encode(spec.schema, rows)
+    production = questionnaire.encode(spec.schema, rows, null_fields=null_fields)
+    kept, content = _hash_images(dataset_dir, rows)
+    split = ",".join(rows["split"].unique().sort()) if "split" in rows.columns else None
+    parts = {
+        "model": tree_hash,
+        "images": files.digest([split, kept.drop("image_path", "sha256").rows(), content]),
+        "questionnaire": files.sha256_bytes(full.tobytes())[:16],
+        "preprocess": preprocess_digest(spec),
+        "dtype": options.dtype,
+        "views": ",".join(view_names(tta=options.tta)),
+        "null_fields": ",".join(sorted(null_fields)),
+        "shard": f"{shard}/{n_shards}",
+        "code_version": CODE_VERSION,
+    }
+    return DumpPlan(
+        model_dir=model_dir,
+        tree_hash=tree_hash,
+        dataset_dir=dataset_dir,
+        spec=spec,
+        options=options,
+        rows=kept,
+        split=split,
+        shard=shard,
+        n_shards=n_shards,
+        production=production,
+        full=full,
+        null_fields=null_fields,
+        identity=files.digest(parts),
+        identity_parts=parts,
+    )
+
+
+def preprocess_digest(spec: ModelSpec) -> str:
+    """16 hex digits over what is done to the pixels."""
+    return files.digest(spec.config["preprocess"])
+
+
+def _check_options(options: DumpOptions, shard: int, n_shards: int) -> None:
+    for name, value, allowed in (
+        ("dtype", options.dtype, DTYPES),
+        ("device", options.device, DEVICES),
+    ):
+        if value not in allowed:
+            raise InputError(f"dump, {name}: got {value!r}; allowed are {some(allowed)}")
+    for name in ("batch_size", "segment_rows"):
+        if getattr(options, name) < 1:
+            raise InputError(f"dump, {name}: got {getattr(options, name)}; at least 1")
+    if not 0 <= shard < n_shards:
+        raise InputError(f"dump, shard: got {shard}/{n_shards}; 0/{n_shards} is the first")
+
+
+def _hash_images(dataset_dir: Path, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """The plan's rows, and for each its sha256 or why it has none."""
+
+    def content(path: str) -> tuple[str | None, str]:
+        try:
+            digest = files.sha256_bytes(preprocess.read_bytes(dataset_dir / path))
+        except preprocess.DecodeError as error:
+            return None, str(error)
+        return digest, digest
+
+    with ThreadPoolExecutor(_HASHERS) as pool:
+        found = list(pool.map(content, rows["image_path"]))
+    hashes = pl.Series("sha256", [digest for digest, _ in found], dtype=pl.String)
+    kept = rows.select("image_uuid", "image_path", "patient_id").with_columns(hashes)
+    return kept, [text for _, text in found]

@@ -1,0 +1,119 @@
+"""Given labels: the ones a person hands over in one file, and how they meet other rows.
+
+Belongs: reading a label file, refusing unknown classes and images, the version of given labels.
+Does not: labels inside the dataset's manifest (``dataset``), reviews (``drop``), consensus.
+Concept: one label an image; absent is null, and a label never decides which rows exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from dagster_project.lib import tables
+from dagster_project.lib.errors import InputError, some, unknown_class
+
+
+def read_labels(path: Path, classes: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read the label file of ``--labels``.
+
+    Parameters
+    ----------
+    path : CSV or parquet with the columns ``image_uuid, label``; others are left out.
+    classes : (K,) known class names; None takes every name.
+
+    Returns
+    -------
+    (N,) ``image_uuid, label``, both text, in file order.
+
+    Raises
+    ------
+    InputError
+        Missing column, empty cell, an image on two rows, a label that is no known class.
+    """
+    frame = tables.read_table(path, ["image_uuid", "label"], row_numbers=True)
+    frame = frame.select(tables.ROW, pl.col("image_uuid", "label").cast(pl.String))
+    for column in ("image_uuid", "label"):
+        empty = frame.filter(pl.col(column).is_null())
+        if empty.height:
+            row = empty[tables.ROW][0]
+            raise InputError(
+                f"{path.name} row {row}, column {column}: empty ({empty.height} such rows); "
+                "fill it in or remove the row"
+            )
+    again = frame.filter(~pl.col("image_uuid").is_first_distinct())
+    if again.height:
+        raise InputError(
+            f"{path.name} row {again[tables.ROW][0]}, column image_uuid: "
+            f"{some(tables.duplicates(frame, 'image_uuid'))} on more than one row; keep one"
+        )
+    if classes is not None:
+        check_known(frame, classes, source=path.name)
+    return frame.drop(tables.ROW)
+
+
+def check_known(labels: pl.DataFrame, classes: Sequence[str], *, source: str) -> None:
+    """Raise if a label is not one of ``classes``; a null label is no fault.
+
+    Parameters
+    ----------
+    labels : ``image_uuid, label``; with a ``__row`` column the message names that row, else the
+        image.
+    classes : (K,) known names.
+    source : where the labels come from, for the message.
+    """
+    wrong = labels.filter(pl.col("label").is_not_null() & ~pl.col("label").is_in(list(classes)))
+    if wrong.is_empty():
+        return
+    first = wrong.row(0, named=True)
+    where = (
+        f"{source} row {first[tables.ROW]}"
+        if tables.ROW in labels.columns
+        else f'{source}, image "{first["image_uuid"]}"'
+    )
+    more = f" ({wrong.height} such rows)" if wrong.height > 1 else ""
+    raise InputError(
+        f"{where}, column label: {unknown_class(first['label'], classes)}{more}. "
+        "Correct it or pass --classes."
+    )
+
+
+def join_labels(ids: pl.Series, labels: pl.DataFrame, *, source: str = "labels") -> pl.DataFrame:
+    """The labels of the images ``ids``, in the order of ``ids``.
+
+    Parameters
+    ----------
+    ids : (N,) unique image ids, text.
+    labels : ``image_uuid, label``, an image at most once.
+    source : where the labels come from, for the message.
+
+    Returns
+    -------
+    (N,) ``image_uuid, label``; null where there is no label, so ``label.null_count()`` is the
+    number of rows without one.
+
+    Raises
+    ------
+    InputError
+        A label belongs to an image that is not in ``ids``.
+
+    >>> labels = pl.DataFrame({"image_uuid": ["b"], "label": ["acne"]})
+    >>> join_labels(pl.Series(["a", "b"]), labels)["label"].to_list()
+    [None, 'acne']
+    """
+    rows = pl.DataFrame({"image_uuid": ids})
+    unknown = labels.join(rows, on="image_uuid", how="anti", maintain_order="left")
+    if unknown.height:
+        raise InputError(
+            f"{source}, column image_uuid: {unknown.height} labels for unknown images: "
+            f"{some(unknown['image_uuid'])}; remove them or pass the table that has these images"
+        )
+    columns = labels.select("image_uuid", "label")
+    return rows.join(columns, on="image_uuid", how="left", maintain_order="left")
+
+
+def given_version(labels: pl.DataFrame) -> str:
+    """Data version of given labels: the same for the same labels in any row order."""
+    return tables.digest_frame(labels.select("image_uuid", "label").sort("image_uuid"))

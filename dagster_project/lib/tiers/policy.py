@@ -1,0 +1,178 @@
+"""The tier policy: what is wanted of the thresholds, fixed before the labels are seen.
+
+Belongs: the contract's JSON as a frozen, validated value, and its hash.
+Does not: fitting (``selection``), where things are (``settings``).
+Concept: a rule and its target for each threshold; unknown keys are refused, never ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from dagster_project.lib import files, tables
+from dagster_project.lib.errors import InputError
+
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Range = tuple[Share, Share]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ConfidentRule(_Part):
+    """How ``confident`` is chosen; ``target`` is a share, for ``fixed`` the threshold itself."""
+
+    rule: Literal["coverage", "covered_top1", "confident_wrong_share", "fixed"]
+    target: Share
+
+
+class ReferRule(_Part):
+    """How ``refer`` is chosen; ``target`` is a share, for ``fixed`` the threshold itself."""
+
+    rule: Literal["share", "kept_top3", "fixed"]
+    target: Share
+
+
+class PossibleItem(_Part):
+    """Items with probability > ``cut`` are highlighted: at least ``floor``, at most ``cap``."""
+
+    cut: Share = 0.25
+    floor: int = Field(1, strict=True, ge=1, le=3)
+    cap: int = Field(3, strict=True, ge=1, le=3)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.floor > self.cap:
+            raise ValueError(f"floor {self.floor} is above cap {self.cap}")
+        return self
+
+
+class Certify(_Part):
+    """What a certificate would be asked for. Recorded; certificates are not available yet."""
+
+    delta: float = Field(0.05, strict=True, gt=0, lt=1)
+    enforce: bool = Field(False, strict=True)
+    start: Share | None = None
+    min_coverage: Share | None = None
+    max_images_per_patient: int | None = Field(None, strict=True, ge=1)
+
+    @field_validator("enforce")
+    @classmethod
+    def _not_yet(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("certificates are not available yet; leave it out or set false")
+        return value
+
+
+class Allowed(_Part):
+    """Ranges outside which a release is blocked; null means any value in [0, 1]."""
+
+    confident: Range | None = None
+    refer: Range | None = None
+
+    @field_validator("confident", "refer")
+    @classmethod
+    def _ordered(cls, value: Range | None) -> Range | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError(f"the range [{value[0]}, {value[1]}] is empty")
+        return value
+
+
+class TierPolicy(_Part):
+    """The whole policy. ``accept`` is recorded with the release and not evaluated yet."""
+
+    confident: ConfidentRule
+    refer: ReferRule
+    possible_item: PossibleItem = PossibleItem()
+    certify: Certify = Certify()
+    allowed: Allowed = Allowed()
+    accept: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fixed_values_ordered(self) -> Self:
+        both_fixed = self.confident.rule == self.refer.rule == "fixed"
+        if both_fixed and self.refer.target > self.confident.target:
+            raise ValueError(
+                f"refer is fixed at {self.refer.target}, above confident {self.confident.target}"
+            )
+        return self
+
+
+DEFAULT_POLICY = TierPolicy(
+    confident=ConfidentRule(rule="confident_wrong_share", target=0.041),
+    refer=ReferRule(rule="share", target=0.13),
+)
+"""The operating point of the original run, stated as rules."""
+
+
+def read_policy(path: Path) -> TierPolicy:
+    """Read and check a policy file.
+
+    Raises
+    ------
+    InputError
+        Missing, not JSON, a key repeated, unknown or out of range: file, key, got, allowed.
+    """
+    try:
+        text = tables.existing(path, "policy file").read_text(encoding="utf-8")
+        value = json.loads(text, object_pairs_hook=_without_repeats)
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from None
+    except ValueError as error:
+        raise InputError(f"{path.name}: not JSON ({error}); see docs/tiers.md") from None
+    return parse_policy(value, path.name)
+
+
+def parse_policy(value: object, name: str = "policy") -> TierPolicy:
+    """Check a policy that is already an object (run config); ``name`` is for messages.
+
+    Raises
+    ------
+    InputError
+        A key missing, unknown or out of range; every fault is named, on one line.
+    """
+    try:
+        return TierPolicy.model_validate(value)
+    except ValidationError as error:
+        faults = [_fault(detail) for detail in error.errors()]
+        raise InputError(f"{name}: {'; '.join(faults)}") from None
+
+
+def policy_sha256(policy: TierPolicy) -> str:
+    """Hex sha256 of the policy's canonical JSON; keys left unset do not count."""
+    value = policy.model_dump(mode="json", exclude_none=True)
+    return files.sha256_bytes(files.canonical_json(value).encode())
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InputError(f"key {key} appears twice; keep one")
+        found[key] = value
+    return found
+
+
+def _fault(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"]) or "the policy"
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(detail["loc"][-1]), _known_keys(), n=1)
+        return f"key {key}: unknown" + (f", nearest {near[0]}" if near else "; remove it")
+    if detail["type"] == "missing":
+        return f"key {key}: missing"
+    allowed = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if isinstance(detail["input"], dict | BaseModel):
+        return f"key {key}: {allowed}"
+    return f"key {key}: got {detail['input']!r}, allowed: {allowed}"
+
+
+def _known_keys() -> list[str]:
+    parts = (TierPolicy, ConfidentRule, ReferRule, PossibleItem, Certify, Allowed)
+    return sorted({name for part in parts for name in part.model_fields})

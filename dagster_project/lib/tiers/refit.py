@@ -1,0 +1,122 @@
+"""The refit: everything from scored rows to a folder, for the command line.
+
+Belongs: calling the other modules in order, and writing the folder whole.
+Does not: any statistic of its own; the assets call the single functions instead.
+Concept: build beside, then move in: a reader sees the old output or the new one, never a mixture.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster_project.lib import files
+from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.tiers import pictures, release, reports
+from dagster_project.lib.tiers.curve import coverage_curve
+from dagster_project.lib.tiers.release_gate import release_gate
+from dagster_project.lib.tiers.selection import ThresholdFit, fit_thresholds
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from dagster_project.lib.tiers.policy import TierPolicy
+    from dagster_project.lib.tiers.thresholds import Thresholds
+
+
+@dataclass(frozen=True)
+class RefitResult:
+    """All numbers of one refit. ``blocked``: why nothing deployable is written; usually empty."""
+
+    fit: ThresholdFit
+    report: dict[str, Any]
+    blocked: list[str]
+    contents: dict[str, bytes]
+
+
+def refit(
+    scored: pl.DataFrame,
+    policy: TierPolicy,
+    *,
+    labels: reports.LabelsInfo,
+    provenance: release.Provenance,
+    deployed: Thresholds | None = None,
+    baseline: pl.DataFrame | None = None,
+    max_change: float | None = None,
+) -> RefitResult:
+    """Fit, report and render every output file in memory.
+
+    Parameters
+    ----------
+    scored, baseline : rows of ``score_rows``, of the new and the old probabilities.
+    max_change : a threshold further than this from the deployed one blocks the release.
+
+    Raises
+    ------
+    RefusedError
+        No threshold meets a target of the policy.
+    """
+    fit = fit_thresholds(scored, policy)
+    at = fit.thresholds
+    report = reports.full_report(scored, fit, labels=labels, deployed=deployed, baseline=baseline)
+    curve = coverage_curve(scored)
+    candidates = reports.refer_candidates(scored, reports.refer_share_of(policy))
+    sweep = reports.possible_item_sweep(scored, at, policy.possible_item)
+    blocked = release_gate(report, at, deployed, max_change=max_change, policy=policy)
+    made = release.release_files(report, policy, provenance, deployed=deployed)
+    if blocked:  # the evidence is written, nothing deployable is
+        made = {"tier_reports.json": made["tier_reports.json"]}
+    contents = {
+        "coverage_curve.csv": curve.write_csv().encode(),
+        "refer_candidates.csv": candidates.write_csv().encode(),
+        "possible_item_sweep.csv": sweep.write_csv().encode(),
+        "coverage_curve.png": pictures.curve_png(curve, fit, deployed=deployed),
+        "confidence_histogram.png": pictures.histogram_png(scored, at),
+        "possible_item_sweep.png": pictures.sweep_png(sweep, at.possible_item),
+        **made,
+    }
+    return RefitResult(fit, report, blocked, release.with_sums(contents))
+
+
+def write_refit(result: RefitResult, out: Path, *, run: Mapping[str, Any] | None = None) -> Path:
+    """Write the output folder; an earlier refit output in its place is replaced whole.
+
+    Raises
+    ------
+    InputError
+        ``out`` is a file, or a folder with anything in it that a refit did not write.
+    """
+    out = out.absolute()
+    check_out(out)
+    fresh = out.with_name(f".{out.name}.{files.sha256_bytes(result.contents[release.SUMS])[:16]}")
+    shutil.rmtree(fresh, ignore_errors=True)  # left by a killed run
+    with files.publish_folder(fresh) as folder:
+        release.fill(folder, result.contents, run)
+    old = out.with_name(f".{out.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    fresh.rename(out)
+    files.fsync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    return out
+
+
+def check_out(out: Path) -> None:
+    """Raise as :func:`write_refit` would, before any work is done."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError(f"{out}: is a file; pass --out a folder")
+    present = {path.name for path in out.iterdir()}
+    if not present:
+        return
+    ours = release.NOT_HASHED | release.read_sums(out).keys() if release.SUMS in present else set()
+    foreign = sorted(present - ours)
+    if foreign:
+        raise InputError(
+            f"{out}: holds {some(foreign)}, not written by a refit; pass another --out folder"
+        )

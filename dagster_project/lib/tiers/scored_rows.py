@@ -1,0 +1,180 @@
+"""Scored rows: probabilities and labels joined into what every tier statistic counts.
+
+Belongs: the join by ``image_uuid``, the score, the rank of the truth, the three best items.
+Does not: thresholds, reading files (``probability_table``, ``labels``).
+Concept: one row an image that has both probabilities and a label, sorted by ``image_uuid``, so that
+the order of the input never matters. N = rows, K = classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from dagster_project.lib import tables
+from dagster_project.lib.errors import InputError, some, unknown_class
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from dagster_project.lib.probability_table import ProbabilityTable
+
+TOP = 3
+
+
+@dataclass(frozen=True)
+class ScoreCounts:
+    """Where the rows went: ``n_rows`` = scored + without probabilities + without label."""
+
+    n_rows: int
+    n_scored: int
+    n_without_probs: int
+    n_without_label: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Plain numbers for metadata."""
+        return asdict(self)
+
+
+def labels_in(table: ProbabilityTable) -> pl.DataFrame:
+    """The labels that travel with the table: ``image_uuid, label``.
+
+    Raises
+    ------
+    InputError
+        It has neither ``label`` nor ``true_idx``.
+    """
+    if "label" not in table.frame.columns:
+        raise InputError(
+            "the probabilities carry no column 'label' or 'true_idx'; pass labels (--labels)"
+        )
+    return table.frame.select("image_uuid", "label")
+
+
+def score_rows(table: ProbabilityTable, labels: pl.DataFrame) -> pl.DataFrame:
+    """Join probabilities and labels, and score each row of the deployed view.
+
+    Parameters
+    ----------
+    table : (N, K) probabilities.
+    labels : ``image_uuid, label`` (optional ``patient_id``, used where ``table`` has none). A null
+        label is no label; labels of images that are not in ``table`` are not used.
+
+    Returns
+    -------
+    Sorted by ``image_uuid``: ``image_uuid``, ``patient_id`` (null if unknown), ``label``,
+    ``predicted`` (first class of largest probability), ``score`` (that probability, in the stored
+    dtype), ``rank`` (0-based), ``top1`` (rank = 0), ``top3`` (rank < 3), ``top_probs`` and
+    ``top_classes`` (the min(3, K) largest, descending, equal ones in class order).
+
+    ``rank`` = #{p > p_true} + #{other classes with p = p_true}: a tie is never counted for the
+    truth, so neither the order of the classes nor a constant output can look right.
+
+    Raises
+    ------
+    InputError
+        An image labelled twice, an unknown class, or no image with both.
+    """
+    joined = _joined(table, labels)
+    keep = (joined["has_probs"] & joined["label"].is_not_null()).to_numpy()
+    if not keep.any():
+        raise InputError(
+            f"none of the {joined.height} images has probabilities and a label; "
+            "check that image_uuid means the same in both"
+        )
+    frame = joined.filter(keep)
+    probs = table.probs[frame["__at"].to_numpy()]
+    names = pl.Series("classes", list(table.classes), dtype=pl.String)
+    positions = {name: i for i, name in enumerate(table.classes)}
+    true = frame["label"].replace_strict(positions, return_dtype=pl.Int64).to_numpy()
+    rank = rank_of_truth(probs, true)
+    values, index = _largest(probs)
+    items = range(values.shape[1])
+    return frame.select("image_uuid", "patient_id", "label").with_columns(
+        names.gather(index[:, 0]).alias("predicted"),
+        pl.Series("score", np.ascontiguousarray(values[:, 0])),
+        pl.Series("rank", rank, dtype=pl.Int32),
+        pl.Series("top1", rank == 0),
+        pl.Series("top3", rank < TOP),
+        pl.concat_list([pl.Series(np.ascontiguousarray(values[:, j])) for j in items]).alias(
+            "top_probs"
+        ),
+        pl.concat_list([names.gather(index[:, j]) for j in items]).alias("top_classes"),
+    )
+
+
+def score_counts(table: ProbabilityTable, labels: pl.DataFrame) -> ScoreCounts:
+    """How many rows :func:`score_rows` uses and leaves out; no probabilities counts first."""
+    joined = _joined(table, labels)
+    without_probs = int((~joined["has_probs"]).sum())
+    without_label = int((joined["has_probs"] & joined["label"].is_null()).sum())
+    n_scored = joined.height - without_probs - without_label
+    return ScoreCounts(joined.height, n_scored, without_probs, without_label)
+
+
+def rank_of_truth(
+    probs: npt.NDArray[np.floating[Any]], true: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.int32]:
+    """0-based rank of the true class by counting, ties against the truth.
+
+    Parameters
+    ----------
+    probs : (N, K) finite. true : (N,) in 0..K-1.
+
+    >>> rank_of_truth(np.array([[.5, .5, .1], [.2, .7, .1]]), np.array([0, 1])).tolist()
+    [1, 0]
+    """
+    own = np.take_along_axis(probs, true[:, None], axis=1)
+    rank: npt.NDArray[np.int32] = ((probs >= own).sum(axis=1) - 1).astype(np.int32)
+    return rank
+
+
+def _largest(
+    probs: npt.NDArray[np.floating[Any]],
+) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]:
+    """(N, min(3, K)) largest values and their columns, equal ones in column order."""
+    left = probs.copy()
+    rows = np.arange(len(left))
+    columns = []
+    for _ in range(min(TOP, probs.shape[1])):
+        best = left.argmax(axis=1)  # argmax takes the first of equal ones
+        columns.append(best)
+        left[rows, best] = -1.0
+    index = np.stack(columns, axis=1)
+    return np.take_along_axis(probs, index, axis=1), index
+
+
+def _joined(table: ProbabilityTable, labels: pl.DataFrame) -> pl.DataFrame:
+    """Every row of the table with ``label``, ``patient_id``, ``has_probs`` and its position."""
+    _check_labels(table.classes, labels)
+    frame = table.frame.select(
+        "image_uuid",
+        *(c for c in ("patient_id",) if c in table.frame.columns),
+        pl.col("error").is_null().alias("has_probs")
+        if "error" in table.frame.columns
+        else pl.lit(True).alias("has_probs"),
+    ).with_row_index("__at")
+    wanted = ["image_uuid", "label"]
+    if "patient_id" not in frame.columns and "patient_id" in labels.columns:
+        wanted.append("patient_id")
+    joined = frame.join(labels.select(wanted), on="image_uuid", how="left").sort("image_uuid")
+    if "patient_id" not in joined.columns:
+        joined = joined.with_columns(pl.lit(None, dtype=pl.String).alias("patient_id"))
+    return joined
+
+
+def _check_labels(classes: tuple[str, ...], labels: pl.DataFrame) -> None:
+    tables.require_columns("labels", labels.columns, ["image_uuid", "label"])
+    twice = tables.duplicates(labels, "image_uuid")
+    if twice:
+        raise InputError(f"labels, column image_uuid: {some(twice)} on more than one row; keep one")
+    odd = labels.filter(pl.col("label").is_not_null() & ~pl.col("label").is_in(list(classes)))
+    if odd.height:
+        raise InputError(
+            f'labels, image "{odd["image_uuid"][0]}", column label: '
+            f"{unknown_class(str(odd['label'][0]), classes)}; {odd.height} such rows. "
+            "Correct it or pass --classes."
+        )

@@ -1,0 +1,161 @@
+"""Every environment variable, typed, in one place; the demo is the default.
+
+Belongs: what differs between installations.
+Does not: the tier policy (a file: what is decided, not where it runs), Dagster's own ``dagster.yaml``.
+Concept: environment > ``$DAGSTER_HOME/../settings.env`` > defaults, read once at start and frozen.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from dagster_project.lib.errors import InputError
+
+DEMO_ROOT = Path(".demo")
+SETTINGS_FILE = "settings.env"
+
+
+def _variable(name: str, default: Any, description: str, **constraints: Any) -> Any:
+    """A field read from the environment variable ``name``, or given by its own name in code."""
+    alias = AliasChoices(name, name.lower())
+    return Field(default, validation_alias=alias, description=description, **constraints)
+
+
+class Settings(BaseSettings):
+    """Where things are and how the dump runs. Field names are those of the variables, lower case."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, validate_default=True
+    )
+
+    model_uri: str = _variable(
+        "MODEL_URI",
+        str(DEMO_ROOT / "model_bucket"),
+        "Model artifact: s3://bucket/prefix/ or a folder.",
+    )
+    dataset_dir: Path = _variable(
+        "DATASET_DIR", DEMO_ROOT / "dataset", "Folder with manifest, splits and images."
+    )
+    labels_uri: str = _variable(
+        "LABELS_URI", str(DEMO_ROOT / "label_drop"), "Where reviewers' CSV files land."
+    )
+    store: Path = _variable(
+        "TIER_REFIT_STORE", DEMO_ROOT / "store", "Where assets, reports and releases are written."
+    )
+    num_shards: int = _variable(
+        "NUM_SHARDS",
+        8,
+        "Shards of each probability dump; below 100, or staleness is not tracked.",
+        ge=1,
+        lt=100,
+    )
+    policy: Path | None = _variable(
+        "TIER_REFIT_POLICY", None, "Tier policy JSON; the built-in one when unset."
+    )
+    null_fields: Annotated[tuple[str, ...] | None, NoDecode] = _variable(
+        "TIER_REFIT_NULL_FIELDS",
+        None,
+        "Questionnaire fields set to unknown in the deployed view, comma separated; "
+        "unset: the five that the app does not collect.",
+    )
+    tta: bool = _variable("TTA", True, "Average each image with its horizontal flip.")
+    batch_size: int = _variable("TIER_REFIT_BATCH_SIZE", 64, "Images a forward pass.", ge=1)
+    dtype: str = _variable(
+        "TIER_REFIT_DTYPE", "float32", "Arithmetic of the dump; part of its identity."
+    )
+    device: str = _variable("TIER_REFIT_DEVICE", "auto", "auto, cpu or cuda.")
+    gpu_slots: int = _variable(
+        "TIER_REFIT_GPU_SLOTS", 1, "Limit of the pool gpu: the number of GPUs.", ge=1
+    )
+    reviewers: Annotated[tuple[str, ...], NoDecode] = _variable(
+        "TIER_REFIT_REVIEWERS",
+        ("reader_a", "reader_b", "reader_c"),
+        "Who gets a review packet, comma separated.",
+    )
+    packet_size: int = _variable(
+        "TIER_REFIT_PACKET_SIZE", 200, "Images in a review packet, hidden controls included.", ge=1
+    )
+    deployed_confident: float | None = _variable(
+        "TIER_CONFIDENT_THRESHOLD", None, "Deployed value, for comparison.", ge=0, le=1
+    )
+    deployed_refer: float | None = _variable(
+        "TIER_REFER_THRESHOLD", None, "Deployed value, for comparison.", ge=0, le=1
+    )
+    deployed_possible_item: float | None = _variable(
+        "POSSIBLE_ITEM_THRESHOLD", None, "Deployed value, for comparison.", ge=0, le=1
+    )
+    max_threshold_change: float = _variable(
+        "TIER_REFIT_MAX_THRESHOLD_CHANGE",
+        0.15,
+        "A release whose thresholds moved further than this from the deployed ones is blocked.",
+        gt=0,
+        le=1,
+    )
+    report_url: str = _variable(
+        "TIER_REFIT_REPORT_URL",
+        "http://127.0.0.1:3001",
+        "Where `make ui` serves the report folder; the start of links in metadata.",
+    )
+
+    @field_validator("null_fields", "reviewers", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("store", "dataset_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        # a run may be executed from another folder than the one that defined it
+        return value.absolute()
+
+    @field_validator("model_uri", "labels_uri", mode="after")
+    @classmethod
+    def _absolute_folder(cls, value: str) -> str:
+        return value if "://" in value else str(Path(value).absolute())
+
+    @property
+    def models_dir(self) -> Path:
+        """Published model artifacts, one folder a tree hash."""
+        return self.store / "models"
+
+    @property
+    def tables_dir(self) -> Path:
+        """What the IO manager writes: one parquet file an asset or partition."""
+        return self.store / "tables"
+
+    @property
+    def report_dir(self) -> Path:
+        """What people open: the newest curves, pictures, tables and reports."""
+        return self.store / "report"
+
+    @property
+    def releases_dir(self) -> Path:
+        """Released thresholds, one folder a release, and the link ``current``."""
+        return self.store / "releases"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment (see the module docstring), with ``overrides`` on top.
+
+    Raises
+    ------
+    InputError
+        A variable that does not parse, named with its value's fault.
+    """
+    home = os.environ.get("DAGSTER_HOME")
+    file = Path(home).parent / SETTINGS_FILE if home else None
+    try:
+        return Settings(_env_file=file, **overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"setting {first['loc'][0]}: {first['msg']} (got {first['input']!r}); "
+            "correct the environment variable or settings.env"
+        ) from None

@@ -1,0 +1,316 @@
+"""Every case in which labels were ever lost, doubled or refitted for ever, by real ticks and runs.
+
+Do not replace the level trigger by an automation condition: labels that land during a refit, and
+failed refits, are lost with it (``docs/automation.md``).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster import DagsterRunStatus
+from harness import CLASSES, MODEL_A, MODEL_B, Harness
+
+from dagster_project.defs import jobs
+from dagster_project.defs.label_sensor import MAX_ATTEMPTS, WANTED_TAG, fitted_basis
+
+
+def votes(harness: Harness, n: int, label: str = CLASSES[0]) -> list[tuple[str, str, str]]:
+    return [(uuid, "ann", label) for uuid in harness.test_images()[:n]]
+
+
+def skips(harness: Harness, *words: str) -> None:
+    reason = harness.tick()
+    assert isinstance(reason, str), reason
+    for word in words:
+        assert word in reason
+
+
+def test_no_shard_or_some_shards_start_nothing_and_the_last_one_starts_one_run(
+    harness: Harness,
+) -> None:
+    skips(harness, "waiting", "00", "01", "02")
+    harness.dump(keys=["00", "01"])
+    skips(harness, "waiting", "02")
+    harness.dump(keys=["02"])
+    request = harness.request()
+    assert harness.run_request(request).success
+    skips(harness, "already fitted")
+
+
+def test_unchanged_labels_start_nothing(fitted: Harness) -> None:
+    for _ in range(3):
+        skips(fitted, "already fitted")
+    assert fitted.count("tier_thresholds") == 1
+
+
+def test_a_file_touched_or_rewritten_with_the_same_bytes_starts_nothing(fitted: Harness) -> None:
+    path = fitted.drop("ann.csv", votes(fitted, 3))
+    fitted.refit()
+    os.utime(path, (1, 1))
+    skips(fitted, "already fitted")
+    fitted.drop("ann.csv", votes(fitted, 3))
+    skips(fitted, "already fitted")
+
+
+def test_new_labels_start_one_refit_of_what_depends_on_labels_and_no_dump(fitted: Harness) -> None:
+    dumped = fitted.count("test_probabilities")
+    fitted.drop("ann.csv", votes(fitted, 5))
+    request = fitted.request()
+    assert {k.to_user_string() for k in request.asset_selection or ()} == set(jobs.REFIT)
+    result = fitted.run_request(request)
+    assert result.success
+    assert fitted.count("test_probabilities") == dumped
+    assert fitted.count("model_artifact") == 0
+    assert fitted.count("tier_thresholds") == 2
+    assert fitted.metadata("evaluation_summary")["n_reviewed"] == 5
+    skips(fitted, "already fitted")
+
+
+def test_a_run_request_names_its_assets_and_checks_and_runs_in_one_process(
+    fitted: Harness,
+) -> None:
+    fitted.drop("ann.csv", votes(fitted, 1))
+    request = fitted.request()
+    assert request.asset_check_keys == jobs.REFIT_CHECKS
+    job = fitted.definitions.resolve_job_def(jobs.REFIT_JOB)
+    assert job.executor_def.name == dg.in_process_executor.name
+
+
+def test_an_empty_packet_is_not_a_version(fitted: Harness) -> None:
+    fitted.drop("blank.csv", [(uuid, "ann", "") for uuid in fitted.test_images()[:4]])
+    skips(fitted, "already fitted")
+
+
+def test_labels_landing_before_the_snapshot_of_a_running_refit_are_absorbed(
+    fitted: Harness,
+) -> None:
+    fitted.drop("ann.csv", votes(fitted, 2))
+    request = fitted.request()
+    fitted.drop("bob.csv", [(fitted.test_images()[9], "bob", CLASSES[1])])
+    assert fitted.run_request(request).success
+    skips(fitted, "already fitted")
+    assert fitted.metadata("tier_thresholds")["label_version"] != ""
+    assert fitted.metadata("expert_reviews")["reviewers"] == 2
+
+
+def test_labels_landing_after_the_snapshot_cause_exactly_one_more_run(fitted: Harness) -> None:
+    fitted.drop("ann.csv", votes(fitted, 2))
+    running = start_without_running(fitted, fitted.request())
+    fitted.drop("bob.csv", [(fitted.test_images()[9], "bob", CLASSES[1])])
+    skips(fitted, "in progress")
+    # the running refit snapshotted before bob: it fits ann's labels alone
+    bob = Path(fitted.settings.labels_uri) / "bob.csv"
+    text = bob.read_text()
+    bob.unlink()
+    assert finish(fitted, running).success
+    bob.write_text(text)
+    fitted.refit()
+    skips(fitted, "already fitted")
+    assert fitted.count("tier_thresholds") == 3
+
+
+def start_without_running(harness: Harness, request: dg.RunRequest) -> dg.DagsterRun:
+    """A run in the state STARTED, as a second process would show it."""
+    job = harness.definitions.resolve_job_def(jobs.REFIT_JOB).get_subset(
+        asset_selection=set(request.asset_selection or ()),
+        asset_check_selection=set(request.asset_check_keys or ()),
+    )
+    return harness.instance.create_run_for_job(
+        job, tags=dict(request.tags), status=DagsterRunStatus.STARTED,
+        asset_selection=frozenset(request.asset_selection or ()),
+    )  # fmt: skip
+
+
+def finish(harness: Harness, run: dg.DagsterRun) -> dg.ExecuteInProcessResult:
+    """End the shown run and do its work."""
+    harness.instance.report_run_canceled(run)
+    harness.instance.delete_run(run.run_id)
+    job = harness.definitions.resolve_job_def(jobs.REFIT_JOB).get_subset(
+        asset_selection=set(run.asset_selection or ()),
+    )
+    return job.execute_in_process(instance=harness.instance, tags=run.tags, raise_on_error=False)
+
+
+@pytest.mark.parametrize("asset", ["tier_thresholds", "test_probabilities"])
+def test_a_refit_or_dump_in_progress_is_waited_for(fitted: Harness, asset: str) -> None:
+    fitted.drop("ann.csv", votes(fitted, 1))
+    job = fitted.definitions.resolve_implicit_global_asset_job_def()
+    run = fitted.instance.create_run_for_job(
+        job.get_subset(asset_selection={dg.AssetKey(asset)}),
+        status=DagsterRunStatus.STARTED,
+        asset_selection=frozenset({dg.AssetKey(asset)}),
+    )
+    skips(fitted, "in progress")
+    fitted.instance.report_run_canceled(run)
+    fitted.request()
+
+
+def test_a_refit_that_fails_is_tried_twice_and_then_stops_with_a_reason(ready: Harness) -> None:
+    break_policy(ready)
+    keys = set()
+    for _ in range(MAX_ATTEMPTS):
+        request = ready.request()
+        keys.add(request.run_key)
+        assert not ready.run_request(request).success
+    assert len(keys) == MAX_ATTEMPTS, "equal run keys would be deduplicated and never run"
+    skips(ready, "2 refits", "refit_job")
+    # new labels start afresh
+    mend_policy(ready)
+    ready.drop("ann.csv", votes(ready, 1))
+    ready.refit()
+
+
+def break_policy(harness: Harness) -> None:
+    assert harness.settings.policy is not None
+    text = harness.settings.policy.read_text()
+    harness.settings.policy.with_suffix(".good").write_text(text)
+    harness.settings.policy.write_text("{}")
+
+
+def mend_policy(harness: Harness) -> None:
+    assert harness.settings.policy is not None
+    harness.settings.policy.write_text(harness.settings.policy.with_suffix(".good").read_text())
+
+
+def test_a_refit_by_hand_after_two_failures_ends_the_wait(ready: Harness) -> None:
+    break_policy(ready)
+    for _ in range(MAX_ATTEMPTS):
+        ready.run_request(ready.request())
+    mend_policy(ready)
+    assert ready.run_job(jobs.REFIT_JOB, list(jobs.REFIT)).success
+    skips(ready, "already fitted")
+
+
+def test_a_success_that_fitted_something_else_counts_as_a_failed_attempt(
+    fitted: Harness,
+) -> None:
+    """Without this a drop that sensor and snapshot read differently is refitted for ever."""
+    fitted.drop("ann.csv", votes(fitted, 2))
+    wanted = fitted.request()
+    for _ in range(MAX_ATTEMPTS):
+        hidden = Path(fitted.settings.labels_uri) / "ann.csv"
+        text = hidden.read_text()
+        hidden.unlink()
+        assert fitted.run_request(wanted).success
+        hidden.write_text(text)
+    skips(fitted, "2 refits")
+
+
+def test_going_back_to_older_labels_refits_each_time(fitted: Harness) -> None:
+    for _ in range(MAX_ATTEMPTS + 1):
+        fitted.drop("ann.csv", votes(fitted, 3, CLASSES[0]))
+        fitted.refit()
+        fitted.drop("ann.csv", votes(fitted, 3, CLASSES[1]))
+        fitted.refit()
+    assert fitted.count("tier_thresholds") == 1 + 2 * (MAX_ATTEMPTS + 1)
+
+
+def test_a_refused_file_beside_a_good_one_refits_once_and_its_last_content_stays(
+    fitted: Harness,
+) -> None:
+    fitted.drop("ann.csv", votes(fitted, 4))
+    fitted.drop("bob.csv", [(fitted.test_images()[9], "bob", CLASSES[1])])
+    fitted.refit()
+    fitted.drop("ann.csv", [*votes(fitted, 3), (fitted.test_images()[3], "ann", "ecsema")])
+    skips(fitted, "already fitted")
+    fitted.drop("bob.csv", [(fitted.test_images()[9], "bob", CLASSES[2])])
+    result = fitted.refit()
+    assert fitted.metadata("expert_reviews")["images_reviewed"] == 5
+    assert fitted.metadata("expert_reviews")["files_refused"] == 1
+    check = next(e for e in result.get_asset_check_evaluations() if e.check_name == "label_drop_status")
+    assert not check.passed
+    assert 'unknown class "ecsema"' in str(check.metadata["refused"].value)
+    assert "ann.csv row 5, column label" in str(check.metadata["refused"].value)
+    skips(fitted, "already fitted")
+
+
+def test_an_emptied_drop_keeps_the_version_in_force(fitted: Harness) -> None:
+    path = fitted.drop("ann.csv", votes(fitted, 3))
+    fitted.refit()
+    path.unlink()
+    skips(fitted, "already fitted")
+
+
+def test_shards_of_different_models_are_said_and_start_nothing(fitted: Harness) -> None:
+    fitted.publish_model(MODEL_B)
+    fitted.dump(keys=["01"], model=MODEL_B)
+    skips(fitted, "different models", "bbbbbbbbbbbb")
+    fitted.dump(keys=["00", "02"], model=MODEL_B)
+    fitted.refit()
+    basis = fitted_basis(fitted.instance)
+    assert basis is not None
+    assert basis.model_tree_hash == MODEL_B
+
+
+def test_another_number_of_shards_waits_for_a_whole_new_dump(fitted: Harness) -> None:
+    """Two of three old shards carry the keys of the new two: half the rows would fit in silence."""
+    fewer = fitted.settings.model_copy(update={"num_shards": 2})
+    from dagster_project.definitions import build_definitions
+
+    changed = Harness(fitted.instance, fewer, build_definitions(fewer))
+    skips(changed, "waiting", "00", "01")
+    changed.dump()
+    changed.refit()
+    assert changed.metadata("scored_test_rows")["n_scored"] == len(changed.test_images())
+
+
+def test_a_changed_dataset_waits_for_its_shards(fitted: Harness) -> None:
+    manifest = fitted.settings.dataset_dir / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("img-000-0.jpg,p000", "img-000-x.jpg,p000"))
+    fitted.read_dataset()
+    skips(fitted, "waiting")
+    fitted.dump()
+    fitted.refit()
+
+
+def test_relabelled_dataset_refits_without_a_new_dump(fitted: Harness) -> None:
+    dumped = fitted.count("test_probabilities")
+    manifest = fitted.settings.dataset_dir / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(CLASSES[0], CLASSES[3]))
+    fitted.read_dataset()
+    fitted.refit()
+    assert fitted.count("test_probabilities") == dumped
+
+
+def test_train_side_assets_join_only_when_all_train_shards_are_current(fitted: Harness) -> None:
+    fitted.dump("train", keys=["00", "01"])
+    fitted.drop("ann.csv", votes(fitted, 1))
+    assert dg.AssetKey("mislabel_candidates") not in (fitted.request().asset_selection or ())
+    fitted.dump("train", keys=["02"])
+    request = fitted.request()
+    assert dg.AssetKey("mislabel_candidates") in (request.asset_selection or ())
+    assert fitted.run_request(request).success
+    assert fitted.count("mislabel_candidates") == 1
+    assert fitted.count("review_packet") == 0
+
+
+def test_a_drop_that_cannot_be_read_is_a_skip_and_never_an_exception(
+    fitted: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dagster_project.lib.labels import drop
+
+    def fails(*_: object, **__: object) -> None:
+        raise drop.DropUnreadable("s3://b/p: timed out")
+
+    monkeypatch.setattr(drop, "read_drop", fails)
+    skips(fitted, "cannot be read now", "timed out")
+
+
+def test_events_reported_from_outside_are_not_trusted(harness: Harness) -> None:
+    """The webserver's report endpoints accept any event with any data version."""
+    for key in ("00", "01", "02"):
+        harness.instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                "test_probabilities", partition=key, metadata={"model_tree_hash": MODEL_A}
+            )
+        )
+    skips(harness, "waiting", "00", "01", "02")
+
+
+def test_runs_of_the_sensor_carry_what_they_are_for(fitted: Harness) -> None:
+    fitted.drop("ann.csv", votes(fitted, 1))
+    assert fitted.request().tags[WANTED_TAG]

@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from dagster_project.lib import dataset as ds
+from dagster_project.lib import model_store, tables
+from dagster_project.lib.errors import InputError
+from dagster_project.lib.inference import dump, preprocess, questionnaire, segments
+from dagster_project.lib.inference.architectures import SiglipMetadata
+from dagster_project.lib.inference.plan import CODE_VERSION
+from dagster_project.lib.probability_table import VIEWS, read_probabilities
+
+UNREADABLE = 4
+Planner = Callable[..., dump.DumpPlan]
+
+
+@pytest.fixture
+def planner(artifact: Path, dataset: tuple[Path, pl.DataFrame]) -> Planner:
+    folder, rows = dataset
+    tree_hash = model_store.read_artifact(artifact).tree_hash
+
+    def plan(
+        rows: pl.DataFrame = rows, shard: int = 0, n_shards: int = 1, **options: Any
+    ) -> dump.DumpPlan:
+        options = {"segment_rows": 5, "batch_size": 3, "device": "cpu", **options}
+        return dump.plan_dump(
+            model_dir=artifact,
+            tree_hash=tree_hash,
+            dataset_dir=folder,
+            rows=rows,
+            shard=shard,
+            n_shards=n_shards,
+            options=dump.DumpOptions(**options),
+        )
+
+    return plan
+
+
+@pytest.fixture
+def encoder_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of images of every encoder pass."""
+    passes: list[int] = []
+    plain = SiglipMetadata.encode_image
+
+    def counted(self: SiglipMetadata, pixel_values: torch.Tensor) -> torch.Tensor:
+        passes.append(len(pixel_values))
+        return plain(self, pixel_values)
+
+    monkeypatch.setattr(SiglipMetadata, "encode_image", counted)
+    return passes
+
+
+def test_a_dump_agrees_with_one_image_at_a_time_by_hand(
+    planner: Planner, dataset: tuple[Path, pl.DataFrame], artifact: Path, tmp_path: Path
+) -> None:
+    folder, rows = dataset
+    dump.dump_to(planner(), tmp_path / "d.parquet", tmp_path / "segments")
+    read = read_probabilities([tmp_path / "d.parquet"])
+    assert read.frame["image_uuid"].to_list() == rows["image_uuid"].to_list()
+    assert read.frame["patient_id"].to_list() == rows["patient_id"].to_list()
+    assert read.classes == ("acne", "eczema", "scabies", "tinea", "vitiligo")
+
+    from dagster_project.lib.inference.checkpoint import load_model
+
+    model = load_model(artifact)
+    for i in range(rows.height):
+        if i == UNREADABLE:
+            continue
+        image = preprocess.decode(folder / rows["image_path"][i])
+        pixels = preprocess.to_tensor(image, model.preprocess)[None]
+        hidden = rows.with_columns(location_side=None, widespread_face=None)
+        for frame, plain, tta in (
+            (hidden, "probs_production_plain", "probs"),
+            (rows, "probs_full_plain", "probs_full_tta"),
+        ):
+            features = torch.from_numpy(questionnaire.encode(model.schema, frame)[i : i + 1])
+            with torch.inference_mode():
+                upright = torch.sigmoid(model.module(pixels, features))[0].numpy()
+                flipped = torch.sigmoid(model.module(pixels.flip(3), features))[0].numpy()
+            np.testing.assert_allclose(read.views[plain][i], upright, atol=1e-6)
+            np.testing.assert_allclose(read.views[tta][i], (upright + flipped) / 2, atol=1e-6)
+
+
+def test_an_unreadable_image_is_a_row_with_its_error_and_the_rest_goes_on(
+    planner: Planner, dataset: tuple[Path, pl.DataFrame], tmp_path: Path
+) -> None:
+    (dataset[0] / "images/07.png").unlink()
+    table = dump.run_dump(planner(), tmp_path)
+    errors = table.column("error").to_pylist()
+    assert {i: e for i, e in enumerate(errors) if e} == {
+        UNREADABLE: "not a picture in a known format",
+        7: "no such file",
+    }
+    for view in VIEWS:
+        values = table.column(view).to_pylist()
+        assert [v is None for v in values] == [e is not None for e in errors]
+        assert all(0 < p < 1 for v in values if v for p in v)
+
+
+def test_a_dump_has_no_labels_even_if_the_rows_carry_them(planner: Planner, tmp_path: Path) -> None:
+    out = tmp_path / "d.parquet"
+    table, _ = dump.dump_to(planner(), out, tmp_path / "segments")
+    assert table.column_names == ["image_uuid", "patient_id", *VIEWS, "error"]
+    assert "label" not in " ".join(tables.metadata_of(table)).lower()
+
+
+def test_metadata_says_of_what_and_how(planner: Planner, tmp_path: Path) -> None:
+    plan = planner(n_shards=4, shard=2)
+    metadata = tables.metadata_of(dump.run_dump(plan, tmp_path))
+    assert json.loads(metadata.pop("classes")) == list(plan.spec.classes)
+    assert json.loads(metadata.pop("null_fields")) == ["widespread_face", "location_side"]
+    assert json.loads(metadata.pop("views")) == list(VIEWS)
+    assert metadata == {
+        "model_tree_hash": plan.tree_hash,
+        "identity": plan.identity,
+        "shard": "2",
+        "n_shards": "4",
+        "split": "test",
+        "tta": "true",
+        "dtype": "float32",
+        "preprocess_digest": plan.identity_parts["preprocess"],
+        "code_version": CODE_VERSION,
+    }
+
+
+def test_without_tta_the_deployed_view_is_production_plain_at_half_the_passes(
+    planner: Planner, encoder_passes: list[int], tmp_path: Path
+) -> None:
+    both = dump.run_dump(planner(), tmp_path)
+    with_tta = sum(encoder_passes)
+    encoder_passes.clear()
+    plain = dump.run_dump(planner(tta=False), tmp_path)
+    golden = 3  # cases that loading a model checks
+    assert (with_tta - golden, sum(encoder_passes) - golden) == (26, 13)
+    assert tables.metadata_of(plain)["tta"] == "false"
+    assert "probs_full_tta" not in plain.column_names
+    assert plain.column("probs").equals(plain.column("probs_production_plain"))
+    assert plain.column("probs").equals(both.column("probs_production_plain"))
+
+
+def test_the_batch_size_moves_probabilities_by_less_than_a_millionth(
+    planner: Planner, tmp_path: Path
+) -> None:
+    rows = [
+        np.array(
+            [p for p in dump.run_dump(planner(batch_size=b), tmp_path)["probs"].to_pylist() if p]
+        )
+        for b in (1, 3, 64)
+    ]
+    assert np.abs(rows[0] - rows[1]).max() < 1e-6
+    assert np.abs(rows[0] - rows[2]).max() < 1e-6
+
+
+def test_the_same_plan_gives_the_same_bytes(planner: Planner, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        dump.dump_to(planner(), tmp_path / f"{name}.parquet", tmp_path / name)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_a_killed_dump_continues_with_the_same_bytes_and_only_the_rest_is_computed(
+    planner: Planner,
+    encoder_passes: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    plan = planner()
+    dump.dump_to(plan, tmp_path / "whole.parquet", tmp_path / "other")
+    encoder_passes.clear()
+
+    def killed_in_the_second_segment(done: int, total: int) -> None:
+        if done > 5:
+            raise KeyboardInterrupt
+
+    out, pieces = tmp_path / "d.parquet", tmp_path / "segments"
+    with pytest.raises(KeyboardInterrupt):
+        dump.dump_to(plan, out, pieces, on_progress=killed_in_the_second_segment)
+    assert not out.exists()
+    encoder_passes.clear()
+    seen: list[tuple[int, int]] = []
+    dump.dump_to(plan, out, pieces, on_progress=lambda *counts: seen.append(counts))
+    # rows 0-4 are done (row 4 is unreadable); 9 rows remain, each encoded twice; 3 golden cases
+    assert sum(encoder_passes) == 2 * 9 + 3
+    assert seen[0] == (5, 14)
+    assert seen[-1] == (14, 14)
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not pieces.exists()
+
+
+def test_a_torn_segment_and_one_of_another_layout_are_computed_again(
+    planner: Planner, encoder_passes: list[int], tmp_path: Path
+) -> None:
+    plan = planner()
+    whole = dump.run_dump(plan, tmp_path)
+    torn = tmp_path / plan.identity / "000001.parquet"
+    torn.write_bytes(torn.read_bytes()[:-9])
+    encoder_passes.clear()
+    assert dump.run_dump(plan, tmp_path).equals(whole)
+    assert sum(encoder_passes) == 2 * 5 + 3
+    encoder_passes.clear()
+    dump.run_dump(planner(batch_size=2), tmp_path)
+    assert sum(encoder_passes) == 2 * 13 + 3
+
+
+def test_an_equal_dump_is_found_and_nothing_is_computed(
+    planner: Planner, encoder_passes: list[int], tmp_path: Path
+) -> None:
+    out = tmp_path / "d.parquet"
+    assert dump.published_identity(out) is None
+    first, reused = dump.dump_to(planner(), out, tmp_path / "segments")
+    assert not reused
+    assert dump.published_identity(out) == planner().identity
+    encoder_passes.clear()
+    second, reused = dump.dump_to(planner(), out, tmp_path / "segments")
+    assert reused
+    assert encoder_passes == []
+    assert second.equals(first)
+    _, reused = dump.dump_to(planner(tta=False), out, tmp_path / "segments")
+    assert not reused
+
+
+def test_a_file_that_is_no_dump_has_no_identity(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 nothing PAR1")
+    assert dump.published_identity(tmp_path / "x.parquet") is None
+    pq.write_table(pl.DataFrame({"a": [1]}).to_arrow(), tmp_path / "y.parquet")
+    assert dump.published_identity(tmp_path / "y.parquet") is None
+
+
+def test_identity_ignores_labels_folders_and_other_shards_rows(
+    planner: Planner, dataset: tuple[Path, pl.DataFrame]
+) -> None:
+    rows = dataset[1]
+    shard = ds.shard_rows(rows, 0, 2)
+    base = planner(shard, 0, 2).identity
+    relabelled = shard.with_columns(label=pl.lit("acne"))
+    assert planner(relabelled, 0, 2).identity == base
+    assert planner(shard.drop("label"), 0, 2).identity == base
+    other = rows.with_columns(
+        age=pl.when(pl.int_range(pl.len()) % 2 == 1).then(None).otherwise("age")
+    )
+    assert not other.equals(rows)
+    assert planner(ds.shard_rows(other, 0, 2), 0, 2).identity == base
+    moved = dataset[0] / "moved"
+    (dataset[0] / "images").rename(moved)
+    elsewhere = shard.with_columns(pl.col("image_path").str.replace("images", "moved"))
+    assert planner(elsewhere, 0, 2).identity == base
+
+
+def _one_byte(folder: Path, rows: pl.DataFrame) -> pl.DataFrame:
+    path = folder / "images/02.png"
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    return rows
+
+
+def _one_answer(folder: Path, rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(
+        age=pl.when(pl.col("image_uuid") == "u02").then(pl.lit("11")).otherwise("age")
+    )
+
+
+def _gone(folder: Path, rows: pl.DataFrame) -> pl.DataFrame:
+    (folder / f"images/{UNREADABLE:02d}.png").unlink()
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        pytest.param(_one_byte, "images", id="one image byte"),
+        pytest.param(_gone, "images", id="an unreadable image vanished"),
+        pytest.param(lambda _, rows: rows.reverse(), "images", id="order"),
+        pytest.param(_one_answer, "questionnaire", id="one answer"),
+    ],
+)
+def test_identity_changes_with_what_changes_the_output(
+    planner: Planner,
+    dataset: tuple[Path, pl.DataFrame],
+    change: Callable[[Path, pl.DataFrame], pl.DataFrame],
+    part: str,
+) -> None:
+    before = planner()
+    after = planner(change(*dataset))
+    assert after.identity != before.identity
+    assert after.identity_parts[part] != before.identity_parts[part]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        pytest.param({"n_shards": 2}, "shard", id="number of shards"),
+        pytest.param({"tta": False}, "views", id="views"),
+        pytest.param({"dtype": "bfloat16"}, "dtype", id="dtype"),
+        pytest.param({"null_fields": ("age",)}, "null_fields", id="null fields"),
+    ],
+)
+def test_identity_changes_with_how_it_is_dumped(
+    planner: Planner, options: dict[str, Any], part: str
+) -> None:
+    before, after = planner(), planner(**options)
+    assert after.identity != before.identity
+    changed = {k for k, v in after.identity_parts.items() if v != before.identity_parts[k]}
+    assert changed == {part}
+
+
+def test_speed_settings_are_no_part_of_the_identity(planner: Planner) -> None:
+    assert planner(batch_size=7, segment_rows=9).identity == planner().identity
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param({"dtype": "float8"}, "dtype: got 'float8'", id="dtype"),
+        pytest.param({"device": "tpu"}, "device: got 'tpu'", id="device"),
+        pytest.param({"batch_size": 0}, "batch_size: got 0", id="batch size"),
+        pytest.param({"null_fields": ("fever",)}, "'fever' not in the model's schema", id="null"),
+        pytest.param({"shard": 2, "n_shards": 2}, "shard: got 2/2", id="shard"),
+    ],
+)
+def test_wrong_options_are_refused_before_the_first_image(
+    planner: Planner, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        planner(**options)
+
+
+def test_a_plan_needs_the_columns_and_allowed_answers(
+    planner: Planner, dataset: tuple[Path, pl.DataFrame]
+) -> None:
+    rows = dataset[1]
+    with pytest.raises(InputError, match="lacks: 'cough'"):
+        planner(rows.drop("cough"))
+    with pytest.raises(InputError, match='image "u00", column age: got "old"'):
+        planner(rows.with_columns(age=pl.lit("old")))
+
+
+def test_a_shard_without_rows_is_an_empty_dump(planner: Planner, tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        schema=planner().rows.schema | dict.fromkeys(planner().spec.schema.names, pl.String)
+    )
+    table, _ = dump.dump_to(planner(rows, 9, 10), tmp_path / "d.parquet", tmp_path / "segments")
+    assert len(table) == 0
+    assert "probs" in table.column_names
+
+
+def test_an_image_that_changes_after_the_plan_stops_the_dump(
+    planner: Planner, dataset: tuple[Path, pl.DataFrame], tmp_path: Path
+) -> None:
+    plan = planner()
+    _one_byte(*dataset)
+    with pytest.raises(InputError, match=r"images/02.png: the image changed"):
+        dump.run_dump(plan, tmp_path)
+
+
+def test_a_model_that_changes_after_the_plan_stops_the_dump(
+    planner: Planner, artifact: Path, tmp_path: Path
+) -> None:
+    plan = planner()
+    (artifact / "manifest.json").unlink()
+    (artifact / "labels.txt").write_text("a\nb\nc\nd\ne\n")
+    with pytest.raises(InputError, match="tree hash is"):
+        dump.run_dump(plan, tmp_path)
+
+
+def test_an_output_that_is_not_finite_is_a_row_with_an_error(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = planner()
+    plan.production[2] = np.nan
+    errors = dump.run_dump(plan, tmp_path).column("error").to_pylist()
+    assert errors[2] == "the network's output is not finite"
+    assert sum(e is not None for e in errors) == 2
+
+
+def test_discarding_leaves_the_segments_of_other_dumps(planner: Planner, tmp_path: Path) -> None:
+    one, two = planner(), planner(tta=False)
+    dump.run_dump(one, tmp_path / "s")
+    dump.run_dump(two, tmp_path / "s")
+    segments.discard_segments(tmp_path / "s", one.identity)
+    assert [p.name for p in (tmp_path / "s").iterdir()] == [two.identity]

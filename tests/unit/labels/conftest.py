@@ -1,0 +1,117 @@
+"""A drop to put files into, and a loopback S3 for the same files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+import polars as pl
+import pytest
+
+from dagster_project.lib.labels.drop import Drop, read_drop
+
+CLASSES = ("acne", "eczema", "tinea")
+IMAGES = pl.Series("image_uuid", ["0012", "12", "a", "b", "c"])
+HEADER = "image_uuid,reviewer,label,confidence,comment\n"
+
+Put = Callable[[str, str], Path]
+Read = Callable[..., Drop]
+
+
+@pytest.fixture
+def drop_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "drop"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def put(drop_folder: Path) -> Put:
+    """Write a review file: rows only, the usual header is put before them."""
+
+    def write(name: str, rows: str) -> Path:
+        path = drop_folder / name
+        path.write_text(HEADER + rows, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def read(drop_folder: Path) -> Read:
+    def run(in_force: pl.DataFrame | None = None, uri: str | None = None) -> Drop:
+        return read_drop(
+            uri or str(drop_folder), classes=CLASSES, image_uuids=IMAGES, in_force=in_force
+        )
+
+    return run
+
+
+class Bucket:
+    """Objects of one bucket, and the faults to answer with."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.gone_once: set[str] = set()
+        self.broken = False
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """A bucket ``labels`` behind a real HTTP server: list (v2, delimiter) and get, nothing else."""
+    content = Bucket()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            name, _, key = unquote(url.path).lstrip("/").partition("/")
+            if content.broken:
+                self.answer(403, "<Error><Code>AccessDenied</Code></Error>")
+            elif name != "labels":
+                self.answer(404, "<Error><Code>NoSuchBucket</Code></Error>")
+            elif not key:
+                self.list_keys(parse_qs(url.query).get("prefix", [""])[0])
+            elif key in content.gone_once or key not in content.objects:
+                content.gone_once.discard(key)
+                self.answer(404, "<Error><Code>NoSuchKey</Code></Error>")
+            else:
+                self.answer(200, content.objects[key].decode("latin-1"))
+
+        def list_keys(self, prefix: str) -> None:
+            keys = [k for k in sorted(content.objects) if k.startswith(prefix)]
+            entries = "".join(
+                f"<Contents><Key>{escape(k)}</Key><Size>{len(content.objects[k])}</Size></Contents>"
+                for k in keys
+                if "/" not in k.removeprefix(prefix)
+            )
+            body = f"<IsTruncated>false</IsTruncated><KeyCount>1</KeyCount>{entries}"
+            self.answer(200, f"<ListBucketResult>{body}</ListBucketResult>")
+
+        def answer(self, status: int, body: str) -> None:
+            data = body.encode("latin-1")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_MAX_ATTEMPTS": "1",
+        "NO_PROXY": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield content
+    server.shutdown()
+    server.server_close()

@@ -1,0 +1,81 @@
+"""Given labels: every fault is refused with its row; joins go by id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dagster_project.lib.errors import InputError
+from dagster_project.lib.labels.given import check_known, given_version, join_labels, read_labels
+
+CLASSES = ("acne", "eczema")
+
+
+def labels_csv(folder: Path, rows: str) -> Path:
+    path = folder / "labels.csv"
+    path.write_text("image_uuid,label\n" + rows, encoding="utf-8")
+    return path
+
+
+def test_ids_stay_text_and_rows_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    frame = read_labels(labels_csv(tmp_path, "0012,acne\n12,eczema\n"), CLASSES)
+    assert frame.rows() == [("0012", "acne"), ("12", "eczema")]
+    assert frame.columns == ["image_uuid", "label"]
+
+
+def test_a_parquet_file_reads_as_its_csv_does(tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    pl.DataFrame({"label": ["acne"], "image_uuid": [7], "site": ["arm"]}).write_parquet(path)
+    assert read_labels(path, CLASSES).rows() == [("7", "acne")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        pytest.param(
+            "a,acne\nb,ezcema\n",
+            r'labels.csv row 3, column label: unknown class "ezcema" \(2 known; nearest "eczema"\)',
+            id="unknown_class",
+        ),
+        pytest.param("a,acne\nb,\n", "row 3, column label: empty", id="empty_label"),
+        pytest.param("a,acne\n,acne\n", "row 3, column image_uuid: empty", id="empty_id"),
+        pytest.param(
+            "a,acne\nb,acne\na,acne\n", "row 4, column image_uuid: 'a' on more than", id="twice"
+        ),
+        pytest.param("", "no rows", id="no_rows"),
+    ],
+)
+def test_a_fault_is_refused_with_its_row(tmp_path: Path, rows: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_labels(labels_csv(tmp_path, rows), CLASSES)
+
+
+def test_without_a_class_list_every_name_is_taken(tmp_path: Path) -> None:
+    assert read_labels(labels_csv(tmp_path, "a,zebra\n"))["label"].to_list() == ["zebra"]
+
+
+def test_check_known_names_the_image_where_there_is_no_row_and_lets_null_pass() -> None:
+    labels = pl.DataFrame({"image_uuid": ["a", "b", "c"], "label": [None, "x", "y"]})
+    with pytest.raises(InputError, match=r'manifest, image "b", .* \(2 such rows\)'):
+        check_known(labels, CLASSES, source="manifest")
+    check_known(labels.head(1), CLASSES, source="manifest")
+
+
+def test_labels_join_by_id_and_an_absent_one_is_null() -> None:
+    labels = pl.DataFrame({"image_uuid": ["c", "a"], "label": ["eczema", "acne"]})
+    joined = join_labels(pl.Series(["a", "b", "c"]), labels)
+    assert joined.rows() == [("a", "acne"), ("b", None), ("c", "eczema")]
+
+
+def test_a_label_for_an_unknown_image_is_refused() -> None:
+    labels = pl.DataFrame({"image_uuid": ["z", "a"], "label": ["acne", "acne"]})
+    with pytest.raises(InputError, match=r"labels.csv, .*1 labels for unknown images: 'z'"):
+        join_labels(pl.Series(["a", "b"]), labels, source="labels.csv")
+
+
+def test_the_version_ignores_row_order_and_sees_every_label() -> None:
+    labels = pl.DataFrame({"image_uuid": ["a", "b"], "label": ["acne", None]})
+    assert given_version(labels) == given_version(labels.reverse())
+    assert given_version(labels) != given_version(labels.with_columns(label=pl.lit("acne")))

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from dagster_project.lib.errors import InputError
+from dagster_project.lib.probability_table import ProbabilityTable
+from dagster_project.lib.tiers import release
+from dagster_project.lib.tiers.policy import DEFAULT_POLICY, TierPolicy, policy_sha256
+from dagster_project.lib.tiers.reports import LabelsInfo, full_report
+from dagster_project.lib.tiers.scored_rows import ScoreCounts
+from dagster_project.lib.tiers.selection import fit_thresholds
+from dagster_project.lib.tiers.thresholds import Thresholds, read_deployed
+
+COUNTS = ScoreCounts(15_561, 15_561, 0, 0)
+DUMP = release.Provenance(("a", "b"), COUNTS, "tree", "data", 16, tta=True)
+FOREIGN = release.Provenance(("a", "b"), COUNTS)
+OLD = Thresholds(0.8, 0.433, 0.25)
+
+
+@pytest.fixture(scope="module")
+def report(original: pl.DataFrame) -> dict[str, Any]:
+    fit = fit_thresholds(original, DEFAULT_POLICY, bootstraps=20)
+    labels = LabelsInfo("labels-7", provisional=True, n_reviewed=12)
+    return full_report(original, fit, labels=labels, deployed=OLD, baseline=original)
+
+
+@pytest.fixture
+def contents(report: dict[str, Any]) -> dict[str, bytes]:
+    return release.release_files(report, DEFAULT_POLICY, DUMP, deployed=OLD)
+
+
+def test_a_release_has_the_files_and_keys_of_the_contract(contents: dict[str, bytes]) -> None:
+    assert json.loads(contents["thresholds.json"]) == {
+        "confident": 0.815,
+        "refer": 0.444,
+        "possible_item": 0.25,
+        "possible_floor": 1,
+        "possible_cap": 3,
+        "tta": True,
+        "policy_sha256": policy_sha256(DEFAULT_POLICY),
+        "label_version": "labels-7",
+        "model_tree_hash": "tree",
+    }
+    assert json.loads(contents["thresholds.auto.tfvars.json"]) == {
+        "tier_confident_threshold": 0.815,
+        "tier_refer_threshold": 0.444,
+        "possible_item_threshold": 0.25,
+    }
+    assert contents["thresholds.env"].decode().splitlines() == [
+        "TIER_CONFIDENT_THRESHOLD=0.815",
+        "TIER_REFER_THRESHOLD=0.444",
+        "POSSIBLE_ITEM_THRESHOLD=0.25",
+        "TTA=true",
+    ]
+    metadata = json.loads(contents["metadata.json"])
+    assert metadata["n_shards"] == 16
+    assert metadata["dataset_version"] == "data"
+    assert metadata["counts"]["n_scored"] == 15_561
+    assert metadata["certified"] is False
+
+
+def test_what_was_released_can_be_read_back_as_deployed(
+    contents: dict[str, bytes], tmp_path: Path
+) -> None:
+    path = release.write_release(tmp_path, contents) / "thresholds.json"
+    assert read_deployed(path) == Thresholds(0.815, 0.444, 0.25)
+
+
+def test_unknown_tta_is_left_out_with_a_warning(report: dict[str, Any]) -> None:
+    made = release.release_files(report, DEFAULT_POLICY, FOREIGN)
+    lines = made["thresholds.env"].decode().splitlines()
+    assert [line for line in lines if "TTA" in line] == [
+        "# WARNING: TTA is left out: it is not known whether these probabilities"
+    ]
+    assert json.loads(made["thresholds.json"])["tta"] is None
+    assert "(TTA) is not known" in made["report.md"].decode()
+
+
+def test_the_note_says_what_a_reader_must_know(report: dict[str, Any]) -> None:
+    policy = TierPolicy.model_validate({**DEFAULT_POLICY.model_dump(), "accept": {"x": 1}})
+    note = release.release_files(report, policy, DUMP, deployed=OLD)["report.md"].decode()
+    for said in (
+        "**Provisional**: fitted on labels of which 12 have been reviewed",
+        "| confident | 0.8 | 0.815 | +0.015 |",
+        "| refer | 0.433 | 0.444 | +0.011 |",
+        "at most 4.1 % of all images get a confident wrong answer",
+        "| referred to a doctor |",
+        "| 130.3 |",
+        "**Not certified.**",
+        "95 %, approximate",
+        "confident to possible:",
+        "were **not** evaluated",
+    ):
+        assert said in note
+    assert len(note.splitlines()) < 75
+
+
+def test_the_note_warns_where_rounding_changed_a_figure(report: dict[str, Any]) -> None:
+    def note(made: dict[str, Any]) -> str:
+        return release.release_files(made, DEFAULT_POLICY, DUMP)["report.md"].decode()
+
+    coarse = {**report["selection"]["refer"], "at_released": 0.547}
+    selection = {**report["selection"], "refer": coarse}
+    assert "three decimals" in note({**report, "selection": selection})
+    assert "three decimals" not in note(report)
+
+
+def test_the_same_inputs_give_the_same_bytes_and_folder(
+    report: dict[str, Any], contents: dict[str, bytes], tmp_path: Path
+) -> None:
+    again = release.release_files(
+        dict(reversed(report.items())), DEFAULT_POLICY, DUMP, deployed=OLD
+    )
+    assert again == contents
+    first = release.write_release(tmp_path, contents, run={"run_id": "1"})
+    second = release.write_release(tmp_path, again, run={"run_id": "2"})
+    assert first == second
+    assert json.loads((first / "run.json").read_text()) == {"run_id": "1"}
+    assert [p.name for p in tmp_path.iterdir()] == [first.name]
+
+
+def test_another_policy_gives_another_folder(
+    report: dict[str, Any], contents: dict[str, bytes], tmp_path: Path
+) -> None:
+    strict = DEFAULT_POLICY.model_copy(update={"accept": {"x": 1}})
+    other = release.release_files(report, strict, DUMP, deployed=OLD)
+    assert release.write_release(tmp_path, contents) != release.write_release(tmp_path, other)
+
+
+def test_sha256sum_accepts_the_sums(contents: dict[str, bytes], tmp_path: Path) -> None:
+    folder = release.write_release(tmp_path, contents, run={})
+    command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    subprocess.run(command, cwd=folder, check=True)
+    assert release.read_sums(folder).keys() == contents.keys()
+
+
+def test_sums_can_be_taken_again(contents: dict[str, bytes]) -> None:
+    once = release.with_sums(contents)
+    assert release.with_sums({**once, "run.json": b"{}"})["SHA256SUMS"] == once["SHA256SUMS"]
+
+
+def test_verify_names_what_is_missing_changed_or_added(
+    contents: dict[str, bytes], tmp_path: Path
+) -> None:
+    folder = release.write_release(tmp_path, contents, run={})
+    assert release.verify(folder) == []
+    (folder / "run.json").write_text("{}")
+    (folder / "approval.json").write_text("{}")
+    (folder / "metadata.json").unlink()
+    (folder / "report.md").write_text("all is well")
+    (folder / "notes.txt").write_text("")
+    assert release.verify(folder) == [
+        "metadata.json: missing",
+        "report.md: its content is not what was released",
+        "notes.txt: was not released here",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(None, "no such file", id="no_sums"),
+        pytest.param("abc  report.md\n", "row 1: expected a sha256", id="short_hash"),
+        pytest.param("0" * 64 + "  ../report.md\n", "row 1", id="path_that_leaves"),
+        pytest.param("0" * 64 + " report.md\n", "row 1", id="one_blank"),
+    ],
+)
+def test_a_folder_without_readable_sums_is_refused(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (tmp_path / "SHA256SUMS").write_text(text)
+    with pytest.raises(InputError, match=message):
+        release.verify(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tta", "n_shards"),
+    [
+        pytest.param({}, None, None, id="brought_from_elsewhere"),
+        pytest.param({"tta": "true", "n_shards": "8"}, True, 8, id="dump"),
+        pytest.param({"tta": "False", "n_shards": "16"}, False, 16, id="no_tta"),
+    ],
+)
+def test_provenance_is_read_from_the_table(
+    metadata: Mapping[str, str], tta: bool | None, n_shards: int | None
+) -> None:
+    table = ProbabilityTable(("a", "b"), pl.DataFrame(), {}, metadata)
+    found = release.provenance_of(table, COUNTS, "data")
+    assert (found.tta, found.n_shards, found.dataset_version) == (tta, n_shards, "data")
+
+
+def test_unreadable_provenance_is_refused() -> None:
+    table = ProbabilityTable(("a", "b"), pl.DataFrame(), {}, {"tta": "maybe"})
+    with pytest.raises(InputError, match="tta 'maybe'"):
+        release.provenance_of(table, COUNTS)
