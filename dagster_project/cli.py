@@ -4,18 +4,19 @@ Belongs: arguments, progress, exit codes. One function a command, thin over ``li
 Does not: anything a notebook would want to call (``lib``).
 
 Exit codes: 0 done; 2 bad input or usage, nothing written; 3 it ran and the answer is no; 1 a fault
-of ours.
+of ours; 130 Ctrl-C; 141 whoever read our output has gone.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from dagster_project.lib import progress
 from dagster_project.lib.errors import InputError, RefusedError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 EXIT_INPUT = 2
 EXIT_REFUSED = 3
+EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,12 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         options.command(options)
+        sys.stdout.flush()  # a closed pipe shows here, where it can be answered
     except InputError as error:
         print(f"tier-refit: {error}", file=sys.stderr)
         return EXIT_INPUT
     except RefusedError as error:
         print(f"tier-refit: {error}", file=sys.stderr)
         return EXIT_REFUSED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
+        return EXIT_PIPE
     return 0
 
 
@@ -49,6 +58,7 @@ def sync(options: argparse.Namespace) -> None:
     """Fetch, verify and publish a model artifact; the last line is the published folder."""
     from dagster_project.lib import model_store
 
+    _check_writable(options.dest)
     with progress.bar("sync", "byte") as show:
         artifact = model_store.sync(options.model_uri, options.dest, on_progress=show)
     print(artifact.path)
@@ -61,6 +71,7 @@ def dump(options: argparse.Namespace) -> None:
 
     if options.out.suffix != ".parquet":
         raise InputError(f"{options.out}: the output is a parquet file; name it *.parquet")
+    _check_writable(options.out.parent)
     shard, n_shards = options.shard
     index = dataset.dataset_index(options.dataset_dir)
     plan = plan_dump(
@@ -93,6 +104,7 @@ def mislabels(options: argparse.Namespace) -> None:
     from dagster_project.lib.mislabels.montage import montage
     from dagster_project.lib.probability_table import read_probabilities
 
+    _check_writable(options.out)
     table = read_probabilities(options.probs, options.classes)
     folder = options.dataset_dir
     found = find_candidates(
@@ -117,6 +129,7 @@ def refit(options: argparse.Namespace) -> None:
     from dagster_project.lib.tiers.reports import LabelsInfo
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
+    _check_writable(options.out)
     fitting.check_out(options.out)
     policy = read_policy(options.policy) if options.policy else DEFAULT_POLICY
     table = read_probabilities(options.probs, options.classes)
@@ -156,7 +169,7 @@ def demo(options: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="tier-refit", description=__doc__.splitlines()[0])
+    parser = _Parser(prog="tier-refit", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = _command(commands, sync, "tier-refit sync s3://bucket/models/v7/ models")
@@ -225,8 +238,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Parser(argparse.ArgumentParser):
+    """A usage error is one line, like every other."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is."""
+        self.exit(EXIT_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[_Parser],
     function: object,
     example: str,
 ) -> argparse.ArgumentParser:
@@ -257,6 +278,16 @@ def _table_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--labels", type=Path, help="image_uuid, label; default: those in P")
     command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
     command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise unless ``folder`` is one, or can be made: before any work is done."""
+    at = folder.absolute()
+    nearest = next(path for path in (at, *at.parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{folder}: {nearest} is a file, a folder is needed; pass another path")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"{folder}: {nearest} cannot be written to; pass another path")
 
 
 def _labels(path: Path | None, table: ProbabilityTable) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """Every environment variable, typed, in one place; the demo is the default.
 
 Belongs: what differs between installations.
-Does not: the tier policy (a file: what is decided, not where it runs), Dagster's own ``dagster.yaml``.
+Does not: the tier policy (a file: what is decided, not where it runs), ``dagster.yaml``.
 Concept: environment > ``$DAGSTER_HOME/../settings.env`` > defaults, read once at start and frozen.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -27,10 +27,15 @@ def _variable(name: str, default: Any, description: str, **constraints: Any) -> 
 
 
 class Settings(BaseSettings):
-    """Where things are and how the dump runs. Field names are those of the variables, lower case."""
+    """Where things are and how the dump runs; every field names its variable."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", populate_by_name=True, validate_default=True
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        validate_default=True,
+        # with populate_by_name a field's bare name is read too: not from a stray DEVICE or STORE
+        env_prefix="TIER_REFIT_",
     )
 
     model_uri: str = _variable(
@@ -65,10 +70,12 @@ class Settings(BaseSettings):
     )
     tta: bool = _variable("TTA", True, "Average each image with its horizontal flip.")
     batch_size: int = _variable("TIER_REFIT_BATCH_SIZE", 64, "Images a forward pass.", ge=1)
-    dtype: str = _variable(
+    dtype: Literal["float32", "bfloat16"] = _variable(
         "TIER_REFIT_DTYPE", "float32", "Arithmetic of the dump; part of its identity."
     )
-    device: str = _variable("TIER_REFIT_DEVICE", "auto", "auto, cpu or cuda.")
+    device: Literal["auto", "cpu", "cuda"] = _variable(
+        "TIER_REFIT_DEVICE", "auto", "Where the dump runs; auto takes a GPU where there is one."
+    )
     gpu_slots: int = _variable(
         "TIER_REFIT_GPU_SLOTS", 1, "Limit of the pool gpu: the number of GPUs.", ge=1
     )
@@ -79,6 +86,11 @@ class Settings(BaseSettings):
     )
     packet_size: int = _variable(
         "TIER_REFIT_PACKET_SIZE", 200, "Images in a review packet, hidden controls included.", ge=1
+    )
+    packet_split: str | None = _variable(
+        "TIER_REFIT_PACKET_SPLIT",
+        "test",
+        "Split that a review packet asks about; empty: both (only test labels move thresholds).",
     )
     deployed_confident: float | None = _variable(
         "TIER_CONFIDENT_THRESHOLD", None, "Deployed value, for comparison.", ge=0, le=1
@@ -109,11 +121,23 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("store", "dataset_dir", mode="after")
+    @field_validator(
+        "packet_split",
+        "policy",
+        "deployed_confident",
+        "deployed_refer",
+        "deployed_possible_item",
+        mode="before",
+    )
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("store", "dataset_dir", "policy", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
         # a run may be executed from another folder than the one that defined it
-        return value.absolute()
+        return None if value is None else value.absolute()
 
     @field_validator("model_uri", "labels_uri", mode="after")
     @classmethod

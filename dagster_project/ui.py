@@ -16,12 +16,17 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from dagster_project.settings import DEMO_ROOT, load_settings
 
 HOST = "127.0.0.1"
+APP_FACTORY = "create_app_from_workspace_process_context"
+"""What the webserver's command calls to get its app; a test pins that it still does."""
+
 LOOPBACK_NAMES = {"127.0.0.1", "localhost", "[::1]"}
 
 Scope = MutableMapping[str, Any]
@@ -80,20 +85,20 @@ def serve_webserver(arguments: list[str]) -> None:
     """Dagster's own webserver command with the guard around its app."""
     from dagster_webserver import cli
 
-    original = cli.create_app_from_workspace_process_context
-    cli.create_app_from_workspace_process_context = lambda *a, **k: guard(original(*a, **k))
+    original = getattr(cli, APP_FACTORY)
+    setattr(cli, APP_FACTORY, lambda *a, **k: guard(original(*a, **k)))
     cli.cli(arguments, standalone_mode=False)
 
 
 class _Reports(SimpleHTTPRequestHandler):
     """Static files, loopback names only, no log line for each request."""
 
-    def do_GET(self) -> None:
-        """Serve a file unless the Host is foreign."""
+    def send_head(self) -> BytesIO | BinaryIO | None:
+        """Serve a file (GET and HEAD) unless the Host is foreign."""
         if self.headers.get("Host", "").rsplit(":", 1)[0] in LOOPBACK_NAMES:
-            super().do_GET()
-        else:
-            self.send_error(403, "foreign Host")
+            return super().send_head()
+        self.send_error(403, "foreign Host")
+        return None
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
         """Say nothing."""
@@ -111,20 +116,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m dagster_project.ui", description=__doc__)
     parser.add_argument("--root", type=Path, default=DEMO_ROOT, help="a folder made by the demo")
-    parser.add_argument("--port", type=int, default=3000, help="webserver; reports are at PORT + 1")
+    parser.add_argument("--port", type=int, default=3000, help="of the Dagster webserver")
     options = parser.parse_args(arguments)
     home = (options.root / "dagster_home").absolute()
     if not (home / "dagster.yaml").is_file():
         print(f"{options.root}: no results here yet; run `make demo` first", file=sys.stderr)
         return 2
     os.environ["DAGSTER_HOME"] = str(home)
-    os.environ["TIER_REFIT_REPORT_URL"] = f"http://{HOST}:{options.port + 1}"
+    settings = load_settings()
+    # where the links in metadata point, whatever the webserver's port is
+    report_port = urlsplit(settings.report_url).port or 80
+    try:
+        reports = serve_reports(settings.report_dir, report_port)
+    except OSError as error:
+        print(f"port {report_port} ({error.strerror}): set TIER_REFIT_REPORT_URL", file=sys.stderr)
+        return 2
     workspace = ["-w", str(home / "workspace.yaml")]
-    reports = serve_reports(load_settings().report_dir, options.port + 1)
     command = Path(sys.executable).with_name("dagster-daemon")
-    daemon = subprocess.Popen([command, "run", *workspace])
+    daemon = subprocess.Popen([command, "run", *workspace])  # noqa: S603 - our own arguments
     print(f"Dagster UI  http://{HOST}:{options.port}", flush=True)
-    print(f"Reports     http://{HOST}:{options.port + 1}", flush=True)
+    print(f"Reports     {settings.report_url}", flush=True)
     try:
         serve_webserver(["-h", HOST, "-p", str(options.port), *workspace])
     finally:

@@ -8,11 +8,12 @@ Concept: nothing is asserted here; what was computed again is read from the even
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files as package_files
@@ -24,18 +25,25 @@ import polars as pl
 
 from dagster_project.definitions import build_definitions
 from dagster_project.defs import jobs
-from dagster_project.defs.parquet_io import table_path
-from dagster_project.defs.probabilities import DUMPS, GPU_POOL, shard_partitions
-from dagster_project.lib import demo, progress, tables
+from dagster_project.defs.parquet_io import read_stored
+from dagster_project.defs.probabilities import DUMPS, GPU_POOL, shard_keys
+from dagster_project.lib import progress, tables
+from dagster_project.lib.demo import scoring
+from dagster_project.lib.demo.population import FULL, WorldSize
+from dagster_project.lib.demo.reviewers import REVIEWERS, simulate_reviews
+from dagster_project.lib.demo.world import World, build_world, read_truth
 from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.lib.files import write_text
 from dagster_project.settings import SETTINGS_FILE, Settings, load_settings
 
-MARKER = "settings.env"
-REMADE = ("dagster_home", "store", "label_drop", MARKER)
+REMADE = ("dagster_home", "store", "label_drop", SETTINGS_FILE)
 """What a second demo makes anew; the world itself is kept if it is whole."""
 
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+"""Run config: the instance keeps every event, the terminal shows the progress only."""
+
 PACKET_SIZE = 500
+REVIEW_SEED = 5
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Stage:
     settings: Settings
 
 
-def run_demo(root: Path, size: demo.WorldSize = demo.FULL) -> None:
+def run_demo(root: Path, size: WorldSize = FULL) -> None:
     """Build, dump, fit on noisy labels, land reviews, refit, and say what came of it.
 
     Raises
@@ -61,26 +69,27 @@ def run_demo(root: Path, size: demo.WorldSize = demo.FULL) -> None:
     root = root.absolute()
     with _lock(root):
         _say(f"1/6 demo world in {root}")
-        with progress.bar("drawing and fitting", "image") as show:
-            world = demo.build_world(root, size, on_progress=show)
+        with progress.bar("drawing", "image") as show:
+            world = build_world(root, size, on_progress=show)
         settings = _prepare(root)
         with _instance(root, settings) as instance:
             stage = Stage(build_definitions(settings), instance, settings)
             _sync_and_dump(stage)
             _say("4/6 mislabel candidates and tiers, on the noisy labels")
             _run(stage, jobs.REFIT_JOB)
-            before = _state(stage)
+            before = _snapshot(stage)
             _say(f"    label sensor: {_tick(stage)}")
             _say("5/6 blind packet, reviews, and what the label sensor makes of them")
             _run(stage, "mislabel_job", assets=["review_packet"])
-            _land_reviews(stage, world)
+            n_reviews = _land_reviews(stage, world)
             request = _tick(stage)
             if not isinstance(request, dg.RunRequest):
                 raise RefusedError(f"the label sensor did not ask for a refit: {request}")
+            _say(f"    {n_reviews} reviews landed; the label sensor asks for one refit")
             run_id = _run_request(stage, request)
             _say(f"    label sensor, one tick later: {_tick(stage)}")
-            _say("6/6 what came of it\n")
-            print(_closing_table(stage, world, before, _state(stage), run_id))
+            _say("6/6 what came of it")
+            print(_closing_tables(stage, world, before, run_id))
         print(_where_to_look(root, settings, time.monotonic() - start))
 
 
@@ -120,7 +129,7 @@ def _prepare(root: Path) -> Settings:
         "TIER_REFIT_STORE": root / "store",
         "NUM_SHARDS": load_settings().num_shards,
         "TIER_REFIT_PACKET_SIZE": PACKET_SIZE,
-        "TIER_REFIT_REVIEWERS": ",".join(demo.REVIEWERS),
+        "TIER_REFIT_REVIEWERS": ",".join(reader.name for reader in REVIEWERS),
     }
     lines = [f"{name}={value}" for name, value in values.items()]
     write_text(root / SETTINGS_FILE, "\n".join(lines) + "\n")
@@ -140,7 +149,7 @@ def _sync_and_dump(stage: Stage) -> None:
     _say("2/6 model artifact and dataset")
     _run(stage, "model_sync_job")
     _run(stage, "dataset_job")
-    keys = shard_partitions(stage.settings).get_partition_keys()
+    keys = shard_keys(stage.settings)
     todo = [(asset, key) for asset in DUMPS.values() for key in keys]
     _say(f"3/6 probabilities, {len(keys)} shards a split")
     with progress.bar("dumping", "shard") as show:
@@ -161,7 +170,10 @@ def _run(
     if assets is not None:
         definition = definition.get_subset(asset_selection={dg.AssetKey(a) for a in assets})
     result = definition.execute_in_process(
-        instance=stage.instance, partition_key=partition, raise_on_error=False
+        instance=stage.instance,
+        partition_key=partition,
+        run_config=QUIET,
+        raise_on_error=False,
     )
     return _checked(result, job)
 
@@ -173,7 +185,10 @@ def _run_request(stage: Stage, request: dg.RunRequest) -> str:
         asset_check_selection=set(request.asset_check_keys or ()),
     )
     result = definition.execute_in_process(
-        instance=stage.instance, tags=dict(request.tags), raise_on_error=False
+        instance=stage.instance,
+        tags=dict(request.tags),
+        run_config=QUIET,
+        raise_on_error=False,
     )
     return _checked(result, jobs.REFIT_JOB)
 
@@ -181,7 +196,9 @@ def _run_request(stage: Stage, request: dg.RunRequest) -> str:
 def _checked(result: dg.ExecuteInProcessResult, job: str) -> str:
     if not result.success:
         failed = [e.step_key for e in result.all_events if e.is_step_failure]
-        raise RefusedError(f"{job} failed in {', '.join(map(str, failed))}; see run {result.run_id}")
+        raise RefusedError(
+            f"{job} failed in {', '.join(map(str, failed))}; see run {result.run_id}"
+        )
     return result.run_id
 
 
@@ -198,6 +215,142 @@ def _tick(stage: Stage) -> dg.RunRequest | str:
     if data.run_requests:
         return data.run_requests[0]
     return str(data.skip_message)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What stood in the store before the reviews."""
+
+    report: dict[str, Any]
+    labels: pl.DataFrame
+    flagged: pl.DataFrame
+
+
+def _snapshot(stage: Stage) -> Snapshot:
+    report = json.loads(read_stored(stage.settings, "tier_report").metadata["report"])
+    labels = read_stored(stage.settings, "cleaned_labels").frame
+    return Snapshot(report, labels, read_stored(stage.settings, "mislabel_candidates").frame)
+
+
+def _land_reviews(stage: Stage, world: World) -> int:
+    """Three simulated dermatologists fill in the packet's sheets and put them into the drop."""
+    packet = Path(read_stored(stage.settings, "review_packet").frame["folder"][0])
+    truth = read_truth(world)
+    classes = (stage.settings.models_dir / "current" / "labels.txt").read_text().split()
+    n_reviews = 0
+    for sheet in sorted((packet / "hand_out").glob("review_*.csv")):
+        asked = tables.read_table(sheet, ["image_uuid", "reviewer"])
+        answers = simulate_reviews(truth, asked["image_uuid"].to_list(), classes, seed=REVIEW_SEED)[
+            asked["reviewer"][0]
+        ]
+        tables.write_csv(Path(stage.settings.labels_uri) / sheet.name, answers)
+        n_reviews += answers.height
+    return n_reviews
+
+
+def _closing_tables(stage: Stage, world: World, before: Snapshot, run_id: str) -> str:
+    after = _snapshot(stage)
+    parts = [
+        _tier_lines(before.report, after.report),
+        _planted_lines(world, before, after),
+        _recomputed_lines(stage, run_id),
+    ]
+    return "\n" + "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _tier_lines(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Thresholds and tiers, before and after the reviews."""
+    lines = [f"{'':34}{'noisy labels':>14}{'after reviews':>15}"]
+    for name in ("confident", "refer", "possible_item"):
+        pair = old["thresholds"][name], new["thresholds"][name]
+        lines.append(f"{'threshold ' + name:34}{pair[0]:>14.3f}{pair[1]:>15.3f}")
+    for tier in ("confident", "possible", "refer"):
+        for field, label in (("share", "share"), ("top1", "top-1"), ("top3", "top-3")):
+            pair = old["tiers"][tier][field], new["tiers"][tier][field]
+            lines.append(f"{tier + ' ' + label:34}{_percent(pair[0]):>14}{_percent(pair[1]):>15}")
+    for outcome in ("confident_wrong", "possible_miss"):
+        pair = 1000 * old["outcomes"][outcome], 1000 * new["outcomes"][outcome]
+        label = outcome.replace("_", " ") + " per 1,000"
+        lines.append(f"{label:34}{pair[0]:>14.1f}{pair[1]:>15.1f}")
+    lines.append(f"{'images scored':34}{old['n']:>14}{new['n']:>15}")
+    return lines
+
+
+def _planted_lines(world: World, before: Snapshot, after: Snapshot) -> list[str]:
+    """What was planted and what was found; the only place where the truth is read."""
+    truth = read_truth(world)
+    lines = ["planted and found"]
+    for split in DUMPS:
+        examined = truth.filter(pl.col("split") == split)["image_uuid"].to_list()
+        flagged = before.flagged.filter(pl.col("split") == split)["image_uuid"].to_list()
+        found = scoring.score_flags(flagged, truth, examined=examined)
+        lines.append(
+            f"  {split}: {found['noise_found']} of {found['noise_planted']} wrong labels and "
+            f"{found['garbage_flagged']} of {found['garbage_planted']} garbage images among "
+            f"{found['flagged']} candidates"
+        )
+        lines.append(
+            f"  {split}: pruning every candidate would wrongly drop "
+            f"{found['naive_prune_wrongly_dropped']} good rows"
+        )
+    cleaned = scoring.score_cleaning(before.labels, after.labels, truth)
+    lines.append(
+        f"  reviews corrected {cleaned['corrected']} labels, spoiled {cleaned['spoiled']}, "
+        f"took out {cleaned['dropped_garbage']} garbage images; labels right "
+        f"{_percent(cleaned['accuracy_before'])} -> {_percent(cleaned['accuracy_after'])}"
+    )
+    return lines
+
+
+def _recomputed_lines(stage: Stage, run_id: str) -> list[str]:
+    """Materializations of every asset, in all and in the refit, read from the event log."""
+    graph = stage.definitions.resolve_asset_graph()
+    in_refit = {
+        record.asset_key.to_user_string()
+        for record in stage.instance.get_records_for_run(
+            run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+        ).records
+        if record.asset_key
+    }
+    lines = [f"{'asset (from the event log)':34}{'materialized':>14}{'by the refit':>15}"]
+    dumped_again = 0
+    for key in sorted(graph.get_all_asset_keys(), key=lambda k: k.to_user_string()):
+        name = key.to_user_string()
+        count = len(stage.instance.fetch_materializations(key, limit=1000).records)
+        if count:
+            lines.append(f"{name:34}{count:>14}{'again' if name in in_refit else '-':>15}")
+        dumped_again += name in DUMPS.values() and name in in_refit
+    total = len(lines) - 1
+    lines.append(
+        f"{len(in_refit)} of {total} assets recomputed, {dumped_again} shards dumped again"
+    )
+    return lines
+
+
+def _where_to_look(root: Path, settings: Settings, seconds: float) -> str:
+    here = Path.cwd()
+    root = root.relative_to(here) if root.is_relative_to(here) else root
+    places = {
+        "releases/latest/report.md": "the release, one page",
+        "report/tier_thresholds.png": "coverage curve with the thresholds marked",
+        "report/mislabels/test/": "candidates, worst first, with their picture",
+        "packets/": "the blind review packet",
+    }
+    paths = {f"{root}/{settings.store.name}/{place}": about for place, about in places.items()}
+    width = max(map(len, paths))
+    lines = [f"  {path:{width}}  {about}" for path, about in paths.items()]
+    return "\n".join(
+        [
+            f"\ndone in {seconds:.0f} s. Open:",
+            *lines,
+            f"the Dagster UI on it, evaluation_summary first: make ui ROOT={root}",
+            f"the settings it ran with: {root / SETTINGS_FILE}",
+        ]
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
 
 
 def _say(text: str) -> None:

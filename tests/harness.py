@@ -42,7 +42,9 @@ def write_dataset(folder: Path) -> None:
             label = CLASSES[rng.integers(len(CLASSES))]
             rows.append((uuid, f"images/{uuid}.jpg", f"p{patient:03d}", label, "yes"))
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "manifest.csv", ("image_uuid", "image_path", "patient_id", "label", "itch"), rows)
+    _write(
+        folder / "manifest.csv", ("image_uuid", "image_path", "patient_id", "label", "itch"), rows
+    )
     _write(folder / "splits.csv", ("patient_id", "split"), splits)
 
 
@@ -103,9 +105,9 @@ class Harness:
         sensor = self.definitions.resolve_sensor_def("label_sensor")
         with dg.build_sensor_context(
             instance=self.instance,
-        definitions=self.definitions,
-        sensor_name="label_sensor",
-        resources={"settings": self.settings},
+            definitions=self.definitions,
+            sensor_name="label_sensor",
+            resources={"settings": self.settings},
         ) as context:
             data = sensor.evaluate_tick(context)
         if data.run_requests:
@@ -146,9 +148,7 @@ class Harness:
 
     def count(self, asset: str) -> int:
         """Materializations of an asset, all partitions together."""
-        return len(
-            self.instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records
-        )
+        return len(self.instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records)
 
     def metadata(self, asset: str) -> dict[str, Any]:
         """Metadata values of the newest materialization."""

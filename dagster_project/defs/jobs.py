@@ -25,7 +25,7 @@ REFIT = (
     "threshold_release",
     "evaluation_summary",
 )
-"""What depends on labels: never a dump, never ``review_packet`` (a packet under review is frozen)."""
+"""What depends on labels: never a dump; never ``review_packet``, which is frozen under review."""
 
 TRAIN_SIDE = ("mislabel_candidates",)
 """Added to the refit only while all train shards are current."""
@@ -39,6 +39,7 @@ REFIT_CHECKS = [
         ("tier_thresholds", "thresholds_ordered"),
         ("tier_thresholds", "change_within_bound"),
         ("tier_report", "tiers_sum_to_n"),
+        ("tier_report", "rounding_kept"),
     )
 ]
 

@@ -165,7 +165,7 @@ def label_sensor(
     if wanted == fitted:
         return dg.SkipReason(f"thresholds already fitted on labels {wanted.label_version}")
     if busy(instance):
-        return dg.SkipReason("a refit or a dump is in progress; labels are looked at again after it")
+        return dg.SkipReason("a refit or a dump is in progress; labels are looked at after it")
     started, failed = attempts(instance, wanted)
     if failed >= MAX_ATTEMPTS:
         return dg.SkipReason(

@@ -2,8 +2,8 @@
 
 Belongs: ``mislabel_candidates`` (both splits) and ``review_packet``.
 Does not: confident learning, montage, packet layout (``lib.mislabels``).
-Concept: test rows come first in a packet, because only they move the thresholds; the test split is
-out of sample, the train split is not, and each row of the table says which.
+Concept: the test split is out of sample, the train split is not, and each row says which. A packet
+asks about the test split by default, because only its labels move the thresholds.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ def mislabel_candidates(
     cleaned_labels: StoredTable,
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
-    """Rows whose label the model contradicts, worst first; candidates for review, never verdicts."""
+    """Rows whose label the model contradicts, worst first: candidates for review, not verdicts."""
     import polars as pl
 
     from dagster_project.lib.mislabels.candidates import find_candidates
@@ -59,7 +59,7 @@ def mislabel_candidates(
 
 
 def _publish(found: "Candidates", split: str, settings: Settings) -> dict[str, Any]:
-    """The contract's files of one split under ``report/mislabels/<split>``, and what the UI shows."""
+    """The contract's files of one split under ``report/mislabels/``, and what the UI shows."""
     from dagster_project.lib.mislabels.candidates import write_candidates
     from dagster_project.lib.mislabels.montage import montage, thumbnail
     from dagster_project.lib.mislabels.pictures import issue_rate_picture
@@ -91,9 +91,14 @@ def review_packet(
 
     from dagster_project.lib.mislabels.packet import PacketDesign, build_packet
 
+    candidates = mislabel_candidates.frame
+    if settings.packet_split is not None:
+        candidates = candidates.filter(pl.col("split") == settings.packet_split)
+    # controls come from where candidates come from, or they would not say what flagging is worth
+    asked = dataset_index.frame.filter(pl.col("split").is_in(candidates["split"].implode()))
     summary = build_packet(
-        mislabel_candidates.frame.sort(pl.col("split") != "test", maintain_order=True),
-        dataset_index.frame.join(given_labels.frame, on="image_uuid", how="left"),
+        candidates,
+        asked.join(given_labels.frame, on="image_uuid", how="left"),
         settings.dataset_dir,
         settings.store / "packets",
         PacketDesign(

@@ -68,7 +68,9 @@ class ParquetIOManager(dg.UPathIOManager):
 
 def table_metadata(table: StoredTable, path: Path) -> dict[str, dg.MetadataValue[Any]]:
     """The reserved metadata of a table: how many rows, which columns, where."""
-    columns = [dg.TableColumn(name=field.name, type=str(field.type)) for field in table.arrow.schema]
+    columns = [
+        dg.TableColumn(name=field.name, type=str(field.type)) for field in table.arrow.schema
+    ]
     return {
         "dagster/row_count": dg.MetadataValue.int(len(table)),
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),

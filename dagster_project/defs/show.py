@@ -25,7 +25,7 @@ MAX_INLINE_BYTES = 100_000
 
 
 def picture(png: bytes, name: str, settings: Settings) -> dict[str, dg.MetadataValue[Any]]:
-    """Publish ``report/<name>.png``; show it inline if it is small, and its path and link always."""
+    """Publish ``report/<name>.png``; its path and link always, inline if it is small."""
     path = settings.report_dir / f"{name}.png"
     with publish(path) as temp:
         temp.write_bytes(png)
@@ -44,7 +44,9 @@ def published_picture(name: str, settings: Settings) -> dict[str, dg.MetadataVal
 def inline(png: bytes, name: str) -> dict[str, dg.MetadataValue[Any]]:
     """A small picture behind the UI's [Show Markdown]."""
     data = base64.b64encode(png).decode()
-    return {Path(name).name: dg.MetadataValue.md(f"![{Path(name).name}](data:image/png;base64,{data})")}
+    return {
+        Path(name).name: dg.MetadataValue.md(f"![{Path(name).name}](data:image/png;base64,{data})")
+    }
 
 
 def link(
@@ -62,7 +64,8 @@ def link(
 def table(frame: "pl.DataFrame", limit: int = MAX_INLINE_ROWS) -> dg.MetadataValue[Any]:
     """A small aggregate table, inline."""
     records = [
-        dg.TableRecord({k: _cell(v) for k, v in row.items()}) for row in frame.head(limit).to_dicts()
+        dg.TableRecord({k: _cell(v) for k, v in row.items()})
+        for row in frame.head(limit).to_dicts()
     ]
     if not records:
         return dg.MetadataValue.text("no rows")

@@ -171,7 +171,7 @@ def tier_report(
     scored_test_rows: StoredTable,
     tier_thresholds: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
-    """``tier_reports.json``: tiers, outcomes, selection, and the same at the deployed thresholds."""
+    """``tier_reports.json``: tiers, outcomes, selection; the same at the deployed thresholds."""
     from dagster_project.lib.tiers import pictures, reports
 
     scored = scored_test_rows.frame
@@ -338,6 +338,16 @@ def tiers_sum_to_n(tier_report: StoredTable) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=passed, metadata=facts)
 
 
+@dg.asset_check(asset=tier_report)
+def rounding_kept(tier_report: StoredTable) -> dg.AssetCheckResult:
+    """Rounding to three decimals left each rule's own figure near what was fitted."""
+    from dagster_project.lib.tiers import release_gate
+
+    passed, facts = release_gate.rounding_kept(json.loads(tier_report.metadata["report"]))
+    severity = dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(passed=passed, severity=severity, metadata=facts)
+
+
 ASSETS = [
     scored_test_rows,
     coverage_curve,
@@ -348,4 +358,4 @@ ASSETS = [
     evaluation_summary,
     policy_preview,
 ]
-CHECKS = [thresholds_ordered, change_within_bound, tiers_sum_to_n]
+CHECKS = [thresholds_ordered, change_within_bound, tiers_sum_to_n, rounding_kept]

@@ -27,7 +27,7 @@ def read_manifest(dataset_dir: Path) -> pl.DataFrame:
     """
     path = tables.find_table(dataset_dir, "manifest")
     frame = tables.read_table(path, ["image_uuid", "image_path", "patient_id", "label"])
-    frame = frame.with_columns(pl.all().cast(pl.String))
+    frame = _as_text(path.name, frame)
     offset = 2 if path.suffix == ".csv" else 1
     for column in ("image_uuid", "image_path", "patient_id"):
         missing = frame[column].is_null()
@@ -48,6 +48,13 @@ def read_manifest(dataset_dir: Path) -> pl.DataFrame:
     return frame
 
 
+def _as_text(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    nested = [c for c, dtype in frame.schema.items() if dtype.is_nested()]
+    if nested:
+        raise InputError(f"{name}, column {some(nested)}: holds lists, not text; remove it")
+    return frame.with_columns(pl.all().cast(pl.String))
+
+
 def dataset_index(dataset_dir: Path) -> pl.DataFrame:
     """Every image with its split, in manifest order, **without** its label.
 
@@ -64,7 +71,7 @@ def dataset_index(dataset_dir: Path) -> pl.DataFrame:
     if "split" in manifest.columns:
         manifest = manifest.drop("split")
     path = tables.find_table(dataset_dir, "splits")
-    splits = tables.read_table(path, ["split"]).with_columns(pl.all().cast(pl.String))
+    splits = _as_text(path.name, tables.read_table(path, ["split"]))
     keys = [c for c in ("image_uuid", "patient_id") if c in splits.columns]
     if not keys:
         raise InputError(f"{path.name}: needs a column 'image_uuid' or 'patient_id' beside 'split'")

@@ -84,8 +84,12 @@ def read_probabilities(paths: Sequence[Path], classes_file: Path | None = None) 
     if not paths:
         raise InputError("no probability files given")
     named = {str(path): tables.read_arrow(path) for path in paths}
+    if len(named) < len(paths):
+        raise InputError(f"{some(paths)}: a file is given twice; give each once")
     fallback = [classes_file] if classes_file else [Path(p).parent / "labels.txt" for p in paths]
     lists = [read_classes(p) for p in fallback if classes_file or p.is_file()]
+    if len(set(lists)) > 1:
+        raise InputError(f"{some(fallback)}: they differ; dump all shards with one model")
     return from_arrow(named, lists[0] if lists else None)
 
 
@@ -131,7 +135,9 @@ def completeness_problems(
     except InputError as error:
         return [str(error)]
     problems = []
-    other = sorted(k for k, t in shards.items() if tables.metadata_of(t)["n_shards"] != str(n_shards))
+    other = sorted(
+        k for k, t in shards.items() if tables.metadata_of(t).get("n_shards") != str(n_shards)
+    )
     if other:
         problems.append(f"shards {some(other)} were dumped for another number of shards")
     missing = image_uuids.filter(~image_uuids.is_in(found.to_list()))
@@ -145,7 +151,10 @@ def completeness_problems(
 
 def read_classes(path: Path) -> tuple[str, ...]:
     """``labels.txt``: one class name a line, order = output index, no blanks or repeats."""
-    lines = tables.existing(path).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = tables.existing(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path.name}: not UTF-8; save it as UTF-8 text") from None
     names = tuple(line.strip() for line in lines)
     for row, name in enumerate(names, start=1):
         if not name:
@@ -190,9 +199,10 @@ def _checked(name: str, table: pa.Table, fallback: Sequence[str] | None) -> Prob
         present = [v for v in VIEWS if v in columns]
         views = {v: _matrix(name, v, table, len(classes), failed) for v in present}
     else:
-        views = {"probs": _from_columns(table, classes)}
+        views = {"probs": _from_columns(name, table, classes)}
     for view, values in views.items():
         _check_range(name, view, values, frame["image_uuid"], failed)
+        values[failed] = np.nan  # whatever stands in a row with an error is no probability
     return ProbabilityTable(classes, frame, views, metadata)
 
 
@@ -214,6 +224,8 @@ def _classes(
             found = None
         if not (isinstance(found, list) and all(isinstance(c, str) for c in found)):
             raise InputError(f"{name}: parquet metadata 'classes' is not a JSON list of names")
+        if len(found) < 2 or len(set(found)) < len(found):
+            raise InputError(f"{name}: parquet metadata 'classes' repeats a name or has only one")
         return tuple(found)
     if fallback is None:
         raise InputError(
@@ -229,11 +241,12 @@ def _matrix(
     import pyarrow.compute as pc
 
     column = table.column(view).combine_chunks()
-    if not (
+    listed = (
         pa.types.is_list(column.type)
         or pa.types.is_large_list(column.type)
         or pa.types.is_fixed_size_list(column.type)
-    ):
+    )
+    if not (listed and _is_number(column.type.value_type)):
         raise InputError(
             f"{name}, column {view}: expected lists of {width} numbers, got {column.type}"
         )
@@ -254,10 +267,21 @@ def _matrix(
     return values
 
 
-def _from_columns(table: pa.Table, classes: Sequence[str]) -> npt.NDArray[np.floating[Any]]:
+def _from_columns(
+    name: str, table: pa.Table, classes: Sequence[str]
+) -> npt.NDArray[np.floating[Any]]:
+    for column in (f"prob_{c}" for c in classes):
+        if not _is_number(found := table.column(column).type):
+            raise InputError(f"{name}, column {column}: expected numbers, got {found}")
     columns = [table.column(f"prob_{c}").to_numpy() for c in classes]
     dtype = np.float32 if all(c.dtype == np.float32 for c in columns) else np.float64
     return np.stack(columns, axis=1).astype(dtype)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
 def _check_range(
@@ -291,8 +315,12 @@ def _labels(name: str, table: pa.Table, classes: Sequence[str]) -> pl.Series | N
             )
         return label
     if "true_idx" in columns:
-        index = pl.Series(pl.from_arrow(table.column("true_idx"))).cast(pl.Int64)
-        inside = index.is_between(0, len(classes) - 1) | index.is_null()
+        index = pl.Series(pl.from_arrow(table.column("true_idx")))
+        if not index.dtype.is_numeric():
+            raise InputError(f"{name}, column true_idx: expected whole numbers, got {index.dtype}")
+        # floats are what pandas makes of whole numbers with gaps
+        whole = index.is_between(0, len(classes) - 1) & (index == index.cast(pl.Float64).floor())
+        inside = whole | index.is_null()
         if not inside.all():
             row = int((~inside).arg_max() or 0)
             raise InputError(
@@ -300,5 +328,5 @@ def _labels(name: str, table: pa.Table, classes: Sequence[str]) -> pl.Series | N
                 f"0..{len(classes) - 1}"
             )
         names = pl.Series("label", list(classes), dtype=pl.String)
-        return pl.Series("label", [None if i is None else names[i] for i in index], dtype=pl.String)
+        return names.gather(index.cast(pl.Int64))
     return None

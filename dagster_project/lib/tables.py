@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+from polars import selectors as cs
 
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.files import publish
@@ -110,7 +111,7 @@ def parse_csv(name: str, data: bytes) -> pl.DataFrame:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        row = data[: error.start].count(b"\n") + 1
+        row = error.object[: error.start].count(b"\n") + 1  # the byte order mark is not in it
         raise InputError(f"{name} row {row}: not UTF-8; save it as 'CSV UTF-8'") from None
     if "\0" in text:
         row = text[: text.index("\0")].count("\n") + 1
@@ -149,6 +150,8 @@ def _records(name: str, text: str) -> list[list[str]]:
 
 
 def _check_header(name: str, header: list[str]) -> None:
+    if not header:
+        raise InputError(f"{name} row 1: a blank line where the header should be; remove it")
     if len(header) == 1 and ";" in header[0]:
         raise InputError(f"{name} row 1: cells are separated by semicolons; use commas")
     repeated = sorted(column for column, n in Counter(header).items() if n > 1)
@@ -159,7 +162,12 @@ def _check_header(name: str, header: list[str]) -> None:
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(read_arrow(path)))
+    table = read_arrow(path)
+    try:
+        return pl.DataFrame(pl.from_arrow(table))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path.name}: a column's type cannot be read ({reason})") from None
 
 
 def read_arrow(path: Path) -> pa.Table:
@@ -172,10 +180,14 @@ def read_arrow(path: Path) -> pa.Table:
         with pq.ParquetFile(path) as file:
             if file.metadata.num_rows > MAX_PARQUET_ROWS:
                 raise InputError(f"{path.name}: {file.metadata.num_rows} rows is over the limit")
-            return file.read()
+            table = file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path.name}: not a readable parquet file ({reason})") from None
+    repeated = sorted(column for column, n in Counter(table.column_names).items() if n > 1)
+    if repeated:
+        raise InputError(f"{path.name}: column {some(repeated)} appears twice; keep one")
+    return table
 
 
 def write_arrow(path: Path, table: pa.Table) -> None:
@@ -199,7 +211,8 @@ def with_metadata(table: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
 
 def metadata_of(table: pa.Table) -> dict[str, str]:
     """The key-value metadata of an arrow table as text."""
-    return {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    found = table.schema.metadata or {}
+    return {k.decode(errors="replace"): v.decode(errors="replace") for k, v in found.items()}
 
 
 def duplicates(frame: pl.DataFrame, column: str) -> list[str]:
@@ -212,9 +225,12 @@ def digest_frame(frame: pl.DataFrame) -> str:
     """First 16 hex digits of the sha256 of a frame's content (columns, dtypes, rows in order)."""
     import hashlib
 
+    import numpy as np
     import pyarrow as pa
 
-    table = frame.to_arrow().replace_schema_metadata(None).combine_chunks()
+    plain = frame.with_columns(cs.array().arr.to_list()).to_arrow().replace_schema_metadata(None)
+    # taking every row writes fresh buffers: what lies under a null or outside a slice is not hashed
+    table = plain.take(pa.array(np.arange(frame.height))).combine_chunks()
     sink = hashlib.sha256()
     sink.update(str([(n, str(t)) for n, t in frame.schema.items()]).encode())
     buffer = pa.BufferOutputStream()

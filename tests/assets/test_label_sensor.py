@@ -221,7 +221,9 @@ def test_a_refused_file_beside_a_good_one_refits_once_and_its_last_content_stays
     result = fitted.refit()
     assert fitted.metadata("expert_reviews")["images_reviewed"] == 5
     assert fitted.metadata("expert_reviews")["files_refused"] == 1
-    check = next(e for e in result.get_asset_check_evaluations() if e.check_name == "label_drop_status")
+    check = next(
+        e for e in result.get_asset_check_evaluations() if e.check_name == "label_drop_status"
+    )
     assert not check.passed
     assert 'unknown class "ecsema"' in str(check.metadata["refused"].value)
     assert "ann.csv row 5, column label" in str(check.metadata["refused"].value)

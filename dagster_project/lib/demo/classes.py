@@ -99,7 +99,7 @@ LOOK_ALIKE_PAIRS = (
 def frequencies() -> npt.NDArray[np.float64]:
     """(25,) share of patients with each class, in the order of ``CLASSES``; sums to 1."""
     shares = np.array([_FREQUENCY[name] for name in CLASSES])
-    return shares / shares.sum()
+    return np.asarray(shares / shares.sum(), dtype=np.float64)
 
 
 def look_alikes(name: str) -> tuple[str, ...]:

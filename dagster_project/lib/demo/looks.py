@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 
-
 @dataclass(frozen=True)
 class Look:
     """Properties of the lesions on one image.
@@ -23,7 +22,8 @@ class Look:
     Attributes
     ----------
     count, size : mean number of lesions and their mean radius; ``spread`` is how unequal they are.
-    place : ``scatter``, ``cluster``, ``band``, ``rows``, ``centre``, ``around`` (a mouth), ``pair``.
+    place : ``scatter``, ``cluster``, ``band``, ``rows``, ``centre``, ``around`` (a mouth) or
+        ``pair`` (both sides of a fold).
     scene : ``plain`` skin, ``nail``, ``lips`` or ``fold``.
     red, brown : absorption by blood and by pigment; negative ``brown`` is pale skin.
     soft : width of the edge as a share of the radius; ``warp`` bends the outline.
@@ -116,9 +116,7 @@ LOOKS: dict[str, Look] = {
     "verruca": Look(
         count=2, size=0.12, red=0.0, brown=0.35, scale=0.55, dot=0.9, dome=1.2, soft=0.1, warp=0.35
     ),
-    "tinea": Look(
-        count=1.5, size=0.28, red=0.7, ring=0.85, rim=0.7, soft=0.1, warp=0.3, brown=0.1
-    ),
+    "tinea": Look(count=1.5, size=0.28, red=0.7, ring=0.85, rim=0.7, soft=0.1, warp=0.3, brown=0.1),
     "pityriasis_versicolor": Look(
         count=24, size=0.065, red=0.0, brown=-0.5, soft=0.12, warp=0.6, scale=0.2, spread=0.5
     ),
@@ -147,7 +145,3 @@ def varied(look: Look, amount: float, rng: np.random.Generator) -> Look:
     factors = np.exp(rng.normal(0.0, amount, len(_NUMBERS)))
     numbers = {n: getattr(look, n) * float(f) for n, f in zip(_NUMBERS, factors, strict=True)}
     return replace(look, **numbers)
-
-
-
-

@@ -42,10 +42,10 @@ CONFIG: dict[str, Any] = {
         "std": [0.5, 0.5, 0.5],
     },
 }
-RAW_SHRINK = 2.0
+RAW_SHRINK = 20.0
 """Pooled channels without a trained concept are this much smaller before the head: a prior."""
 MAX_EPOCHS, PATIENCE, BATCH = 120, 5, 256
-DROPOUT, WEIGHT_DECAY, RATE = 0.25, 0.02, 3e-3
+WEIGHT_DECAY, RATE = 0.02, 3e-3
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _encoded(
     rows = rows[kept]
     upright, flipped = [], []
     with torch.inference_mode():
-        for batch in torch.from_numpy(np.stack(pixels)).split(64):
+        for batch in torch.split(torch.from_numpy(np.stack(pixels)), 64):
             seen = preprocess.normalise(batch, recipe)
             upright.append(module.encode_image(seen))
             flipped.append(module.encode_image(seen.flip(-1)))
@@ -134,12 +134,12 @@ def _fit_head(module: SiglipMetadata, rows: _Training) -> None:
     fitted, held_out = (~rows.held_out).nonzero()[:, 0], rows.held_out.nonzero()[:, 0]
     best, best_state, waited = float("inf"), module.head.state_dict(), 0
     for _ in range(MAX_EPOCHS):
-        for batch in fitted[torch.randperm(len(fitted))].split(BATCH):
+        for batch in torch.split(fitted[torch.randperm(len(fitted))], BATCH):
             loss = functional.binary_cross_entropy_with_logits(
                 _varied_logits(module, rows, batch), target[batch]
             )
             optimiser.zero_grad()
-            (loss * len(CLASSES)).backward()
+            torch.autograd.backward(loss * len(CLASSES))
             optimiser.step()
         with torch.no_grad():
             logits = module.head_logits(rows.upright[held_out], rows.production[held_out])
@@ -155,13 +155,10 @@ def _fit_head(module: SiglipMetadata, rows: _Training) -> None:
 
 
 def _varied_logits(module: SiglipMetadata, rows: _Training, batch: torch.Tensor) -> torch.Tensor:
-    """Logits with one orientation, one shaping of the questionnaire and some channels at random."""
+    """Logits of each row in one orientation and one shaping of the questionnaire, at random."""
     import torch
-    from torch.nn import functional
 
     side, shape = torch.rand(2, len(batch), 1) < 0.5
     pooled = torch.where(side, rows.upright[batch], rows.flipped[batch])
     answers = torch.where(shape, rows.production[batch], rows.full[batch])
-    # dropout around the mean, in the units of the standardisation
-    centred = functional.dropout(pooled - module.pooled_mean, DROPOUT)
-    return module.head_logits(centred + module.pooled_mean, answers)
+    return module.head_logits(pooled, answers)

@@ -8,18 +8,50 @@ Concept: plain text that names no disease; what the page says must not say its l
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from dagster_project.lib.demo.drawing import noise, plane
+from dagster_project.lib.demo.drawing import Map, noise, plane
 
-_WORDS = (
-    "name date page received invoice total address thank you please find attached the results of "
-    "your visit next appointment monday fee paid signature insurance number phone form version "
-    "terms apply see reverse side copy archive department"
-).split()
+_WORDS = [
+    "name",
+    "date",
+    "page",
+    "received",
+    "invoice",
+    "total",
+    "address",
+    "thank",
+    "you",
+    "please",
+    "find",
+    "attached",
+    "the",
+    "results",
+    "of",
+    "your",
+    "visit",
+    "next",
+    "appointment",
+    "monday",
+    "fee",
+    "paid",
+    "signature",
+    "insurance",
+    "number",
+    "phone",
+    "form",
+    "version",
+    "terms",
+    "apply",
+    "see",
+    "reverse",
+    "side",
+    "copy",
+    "archive",
+    "department",
+]
 
 
-def page(shape: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def page(shape: tuple[int, int], rng: np.random.Generator) -> Map:
     """(H, W, 3) in [0, 1]: a scanned letter, or one time in three a phone screen."""
     from PIL import Image, ImageDraw, ImageFont
 

@@ -23,6 +23,8 @@ GARBAGE = 0.01
 UNREADABLE = 0.0015
 COPIES = 0.02
 TEST = 0.43
+HARDEST = 0.42
+"""Largest share of the look-alike in a picture: at one half nobody could tell."""
 IMAGES_A_PATIENT = (0.15, 0.25, 0.25, 0.18, 0.10, 0.07)
 """Shares of patients with 1, 2, ... 6 images; mean 3.04."""
 
@@ -56,11 +58,11 @@ def population(size: WorldSize, seed: int) -> pl.DataFrame:
 
     Returns
     -------
-    (N,) ``TRUTH_COLUMNS`` and, for the drawing, ``drawn_as`` (the number whose stream draws it),
-    ``look_alike`` (the class it is ambiguous with), ``ambiguity`` (share of that look), ``tone``,
-    ``style`` (the number whose stream varies
-    the look: the patient photographed), ``patient`` (number), ``disease`` (the patient's main one). ``true_label`` is null for garbage:
-    a page of text has no disease. ``near_duplicate_of`` is the id of the copied image, else null.
+    (N,) ``TRUTH_COLUMNS``, where ``true_label`` is null for garbage (a page of text has no
+    disease) and ``near_duplicate_of`` is the id of the copied image, else null. Also, for drawing:
+    ``drawn_as`` (number of the stream), ``style`` (number of the patient photographed),
+    ``look_alike`` (the class it is ambiguous with), ``ambiguity`` (share of that look), ``tone``;
+    and ``patient`` (number) with ``disease`` (the main one).
     """
     patients = _patients(size.patients, seed)
     images = _with_copies(_images(patients, seed), seed)
@@ -101,12 +103,14 @@ def _images(patients: pl.DataFrame, seed: int) -> pl.DataFrame:
     n = images.height
     second = rng.random(n) < 0.02
     others = rng.choice(len(CLASSES), n, p=frequencies())
-    label = [CLASSES[o] if s else d for d, s, o in zip(images["disease"], second, others, strict=True)]
+    label = [
+        CLASSES[o] if s else d for d, s, o in zip(images["disease"], second, others, strict=True)
+    ]
     twin = [
         _one_of(look_alikes(new), rng) if s else old
         for new, s, old in zip(label, second, images["look_alike"], strict=True)
     ]
-    ambiguity = np.clip(images["hard"].to_numpy() * 0.62 + rng.normal(0, 0.05, n), 0, 0.62)
+    ambiguity = np.clip(HARDEST * images["hard"].to_numpy() + rng.normal(0, 0.04, n), 0, HARDEST)
     return images.drop("hard").with_columns(
         image_uuid=pl.Series(_uuids(n, seed, "image")),
         true_label=pl.Series(label),
@@ -159,7 +163,7 @@ def _with_labels(images: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Given labels: a fixed share is wrong, likelier where the image is ambiguous."""
     rng = stream(seed, "labels")
     real = np.flatnonzero(~images["is_garbage"].to_numpy())
-    chance = 0.05 + images["ambiguity"].to_numpy()[real] ** 1.5
+    chance = 0.02 + (images["ambiguity"].to_numpy()[real] / HARDEST) ** 1.5
     n_wrong = round(NOISE * real.size)
     wrong = rng.choice(real, n_wrong, replace=False, p=chance / chance.sum())
     is_noise = np.zeros(images.height, dtype=bool)
@@ -169,9 +173,9 @@ def _with_labels(images: pl.DataFrame, seed: int) -> pl.DataFrame:
         for row, bad in zip(images.iter_rows(named=True), is_noise, strict=True)
     ]
     anything = rng.choice(CLASSES, images.height)
-    return images.with_columns(is_noise=pl.Series(is_noise), given_label=pl.Series(given)).with_columns(
-        given_label=pl.col("given_label").fill_null(pl.Series(anything))
-    )
+    return images.with_columns(
+        is_noise=pl.Series(is_noise), given_label=pl.Series(given)
+    ).with_columns(given_label=pl.col("given_label").fill_null(pl.Series(anything)))
 
 
 def _wrong_label(true: str, look_alike: str, rng: np.random.Generator) -> str:

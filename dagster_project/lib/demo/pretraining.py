@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SEED = 7
 """Not that of any world."""
-DRAWINGS, EPOCHS, BATCH = 20_000, 30, 256
+DRAWINGS, EPOCHS, BATCH, RATE = 40_000, 60, 256, 6e-3
 
 
 def main() -> None:
@@ -70,13 +70,16 @@ def _train(pixels: torch.Tensor, target: torch.Tensor) -> dict[str, npt.NDArray[
     import torch
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
-    vision = SiglipVisionModel(SiglipVisionConfig(**tower.VISION)).eval()
+    vision: Any = SiglipVisionModel(SiglipVisionConfig(**tower.VISION))
+    vision.eval()
     tower.set_rules(vision)
     with torch.inference_mode():
         waves = vision.embeddings(_normal(pixels[:500]))[:, :, : tower.WAVES]
         scale = (waves - waves.mean(1, keepdim=True)).pow(2).mean((0, 1)).sqrt()
         vision.embeddings.patch_embedding.weight[: tower.WAVES] /= scale[:, None, None, None]
-        pooled = torch.cat([vision(pixel_values=_normal(p)).pooler_output for p in pixels.split(128)])
+        pooled = torch.cat(
+            [vision(pixel_values=_normal(p)).pooler_output for p in torch.split(pixels, 128)]
+        )
     mean, deviation = pooled.mean(0), pooled.std(0) + 1e-2
     standard = ((pooled - mean) / deviation).clone()
     first, second = _fit(standard, target)
@@ -102,23 +105,23 @@ def _fit(pooled: torch.Tensor, target: torch.Tensor) -> tuple[torch.nn.Linear, t
 
     torch.manual_seed(subseed(SEED, "torch"))
     first, second = nn.Linear(tower.WIDTH, tower.WORDS), nn.Linear(tower.WORDS, tower.CONCEPTS)
-    last = nn.Linear(tower.CONCEPTS, len(CLASSES))
-    net = nn.ModuleList([first, second, last])
-    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.02)
+    net = nn.ModuleList([first, second])
+    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.02)
     normal = functional.layer_norm(pooled, (tower.WIDTH,))
     keep = len(normal) * 19 // 20
     for epoch in range(EPOCHS):
-        optimiser.param_groups[0]["lr"] = 3e-3 * (1 - epoch / EPOCHS)
-        for rows in torch.randperm(keep).split(BATCH):
+        optimiser.param_groups[0]["lr"] = RATE * (1 - epoch / EPOCHS)
+        for rows in torch.split(torch.randperm(keep), BATCH):
             hidden = functional.gelu(first(normal[rows]), approximate="tanh")
             concepts = pooled[rows, : tower.CONCEPTS] + second(functional.dropout(hidden, 0.1))
-            loss = -(target[rows] * last(concepts).log_softmax(1)).sum(1).mean()
+            # sigmoid, as in the head: a softmax would leave the concepts' common level undefined
+            loss = functional.binary_cross_entropy_with_logits(concepts, target[rows])
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss * len(CLASSES))
             optimiser.step()
     with torch.inference_mode():
         hidden = functional.gelu(first(normal[keep:]), approximate="tanh")
-        guess = last(pooled[keep:, : tower.CONCEPTS] + second(hidden)).argmax(1)
+        guess = (pooled[keep:, : tower.CONCEPTS] + second(hidden)).argmax(1)
     right = float((guess == target[keep:].argmax(1)).float().mean())
     print(f"held-out drawings named correctly: {right:.3f} of {len(guess)}")
     return first, second

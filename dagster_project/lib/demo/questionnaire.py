@@ -15,7 +15,7 @@ import polars as pl
 
 from dagster_project.lib.demo.seeds import stream
 
-TILT = 0.4
+TILT = 0.55
 UNKNOWN = 0.25
 
 _SITES = ("face", "scalp", "trunk", "arm", "hand", "leg", "foot", "fold")

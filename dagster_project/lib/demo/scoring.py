@@ -74,7 +74,11 @@ def score_labels(labels: pl.DataFrame, truth: pl.DataFrame) -> dict[str, int | f
     )
     known = known.drop_nulls(["label", "true_label"])
     wrong = int((known["label"] != known["true_label"]).sum())
-    return {"n": known.height, "wrong": wrong, "accuracy": _share(known.height - wrong, known.height)}
+    return {
+        "n": known.height,
+        "wrong": wrong,
+        "accuracy": _share(known.height - wrong, known.height),
+    }
 
 
 def score_cleaning(

@@ -16,22 +16,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dagster_project.lib.demo.seeds import stream
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import SiglipVisionModel
-
 SIZE, PATCH, WIDTH, WORDS = 96, 8, 128, 100
 BRIGHT, COLOUR = 13, 5
 WAVES = BRIGHT + 2 * COLOUR
-CONCEPTS = 48
-"""Outputs of the trained MLP; they are written over the first channels of the pooled vector."""
+CONCEPTS = 25
+"""Outputs of the trained MLP, one a class of its own training; added to the first channels."""
 SEED = 3
 """Of the dictionary; part of the pretrained file, therefore not the world's."""
 _CONSTANT = 60.0
@@ -47,8 +43,8 @@ VISION: dict[str, Any] = {
 }
 
 
-def set_rules(vision: SiglipVisionModel) -> None:
-    """Set every weight of ``vision`` that no training touches; all others become 0."""
+def set_rules(vision: Any) -> None:
+    """Set every weight of a ``SiglipVisionModel`` that no training touches; all others become 0."""
     import torch
 
     with torch.no_grad():
@@ -72,25 +68,27 @@ def set_rules(vision: SiglipVisionModel) -> None:
         pooling.layernorm.weight.fill_(1.0)
 
 
-def _set_attention(attention: torch.nn.Module) -> None:
+def _set_attention(attention: Any) -> None:
     """Query and key 0 attend everywhere alike: subtract the mean patch, and write its colour."""
     import torch
 
-    attention.v_proj.weight.copy_(torch.eye(WIDTH))  # type: ignore[operator, union-attr]
+    attention.v_proj.weight.copy_(torch.eye(WIDTH))
     out = torch.zeros(WIDTH, WIDTH)
     out[range(WAVES), range(WAVES)] = -1.0
     for channel, source in enumerate((0, BRIGHT, BRIGHT + COLOUR)):
         out[WAVES + channel, source] = 1.0
-    attention.out_proj.weight.copy_(out)  # type: ignore[operator, union-attr]
+    attention.out_proj.weight.copy_(out)
 
 
-def load_pretrained(vision: SiglipVisionModel, parts: dict[str, npt.NDArray[Any]]) -> None:
+def load_pretrained(vision: Any, parts: dict[str, npt.NDArray[Any]]) -> None:
     """Set the scales and the pooling MLP from ``pretrained.npz`` (see ``pretraining``)."""
     import torch
 
     values = {name: torch.from_numpy(part.astype(np.float32)) for name, part in parts.items()}
     with torch.no_grad():
-        vision.embeddings.patch_embedding.weight[:WAVES] /= values["wave_scale"][:, None, None, None]
+        vision.embeddings.patch_embedding.weight[:WAVES] /= values["wave_scale"][
+            :, None, None, None
+        ]
         attention = vision.head.attention
         attention.out_proj.weight.copy_(torch.diag(1 / values["pooled_scale"]))
         attention.out_proj.bias.copy_(-values["pooled_mean"] / values["pooled_scale"])

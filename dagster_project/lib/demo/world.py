@@ -27,8 +27,7 @@ from dagster_project.lib.progress import silent
 if TYPE_CHECKING:
     from typing import Any
 
-    import numpy.typing as npt
-
+    from dagster_project.lib.demo.drawing import Map
     from dagster_project.lib.progress import OnProgress
 
 CODE_VERSION = "1"
@@ -37,7 +36,7 @@ SEED = 20261122
 STAMP = "world.json"
 PARTS = ("dataset", "model_bucket", "truth")
 SHAPES = ((96, 96), (96, 96), (96, 112), (112, 96))
-PATIENT_VARIATION, IMAGE_VARIATION = 0.2, 0.06
+PATIENT_VARIATION, IMAGE_VARIATION = 0.15, 0.06
 
 
 @dataclass(frozen=True)
@@ -159,11 +158,15 @@ def _jpeg(row: dict[str, Any], seed: int) -> bytes:
     Image.fromarray(pixels).save(sink, "JPEG", quality=quality)
     data = sink.getvalue()
     if row["is_unreadable"]:
-        return b"" if stream(seed, "broken", row["image_uuid"]).random() < 0.34 else data[: len(data) // 2]
+        return (
+            b""
+            if stream(seed, "broken", row["image_uuid"]).random() < 0.34
+            else data[: len(data) // 2]
+        )
     return data
 
 
-def _pixels(row: dict[str, Any], seed: int) -> npt.NDArray[np.float32]:
+def _pixels(row: dict[str, Any], seed: int) -> Map:
     from dagster_project.lib.demo.drawing import draw
     from dagster_project.lib.demo.looks import LOOKS, mixed, varied
     from dagster_project.lib.demo.pages import page
@@ -179,15 +182,13 @@ def _pixels(row: dict[str, Any], seed: int) -> npt.NDArray[np.float32]:
     return pixels if row["near_duplicate_of"] is None else _copied(pixels, row["image_uuid"], seed)
 
 
-def _copied(
-    pixels: npt.NDArray[np.float32], image_uuid: str, seed: int
-) -> npt.NDArray[np.float32]:
+def _copied(pixels: Map, image_uuid: str, seed: int) -> Map:
     """What re-sending does to a photograph: a few rows cut off, another brightness."""
     rng = stream(seed, "copy", image_uuid)
     top, left, bottom, right = rng.integers(0, 4, 4)
     height, width = pixels.shape[:2]
     cut = pixels[top : height - bottom, left : width - right]
-    return np.clip(cut * np.float32(rng.uniform(0.93, 1.07)), 0, 1)
+    return np.asarray(np.clip(cut * np.float32(rng.uniform(0.93, 1.07)), 0, 1))
 
 
 def _write_model(root: Path, seed: int) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def confidence_png(shard: pa.Table, name: str) -> bytes:
-    """Histogram of the largest probability of each row of one shard; rows with an error are left out."""
+    """Histogram of the largest probability of each row of one shard, rows with errors left out."""
     scores = from_arrow({name: shard}).scored().probs.max(axis=1, initial=0.0)
     figure = house.new_figure(5.0, 2.6)
     axes = figure.add_subplot()

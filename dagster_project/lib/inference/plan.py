@@ -119,10 +119,9 @@ def plan_dump(
     if not dataset_dir.is_dir():
         raise InputError(f"{dataset_dir}: no such dataset folder")
     tables.require_columns("manifest", rows.columns, ["image_uuid", "image_path", "patient_id"])
-    if options.null_fields is None:
+    null_fields = options.null_fields
+    if null_fields is None:
         null_fields = questionnaire.production_null_fields(spec.schema)
-    else:
-        null_fields = options.null_fields
     full = questionnaire.encode(spec.schema, rows)
     production = questionnaire.encode(spec.schema, rows, null_fields=null_fields)
     kept, content = _hash_images(dataset_dir, rows)

@@ -1,0 +1,195 @@
+"""A blocking check must stop the release, and the release must stop itself without it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from harness import CLASSES, Harness, probabilities
+
+from dagster_project.defs import jobs
+from dagster_project.defs.parquet_io import table_path
+from dagster_project.lib import tables
+from dagster_project.lib.stored_table import StoredTable
+
+
+def run_refit(harness: Harness) -> dg.ExecuteInProcessResult:
+    return harness.run_request(
+        dg.RunRequest(
+            asset_selection=jobs.refit_assets(with_train_side=False),
+            asset_check_keys=jobs.REFIT_CHECKS,
+        )
+    )
+
+
+def verdicts(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {e.check_name: bool(e.passed) for e in result.get_asset_check_evaluations()}
+
+
+def rewrite_shard(harness: Harness, key: str, change: str) -> None:
+    """Damage one shard's file behind the event log's back."""
+    path = table_path(harness.settings, "test_probabilities", key)
+    table = tables.read_arrow(path)
+    if change == "gone":
+        path.unlink()
+    elif change == "row_lost":
+        tables.write_arrow(path, table.slice(1))
+    elif change == "row_twice":
+        other = tables.read_arrow(table_path(harness.settings, "test_probabilities", "00"))
+        tables.write_arrow(path, other)
+    elif change == "other_model":
+        rows = harness.stored("dataset_index").frame.filter(split="test").gather_every(3, int(key))
+        tables.write_arrow(path, probabilities(rows, "b" * 64, 3))
+    elif change == "outside_range":
+        frame = pl.DataFrame(pl.from_arrow(table))
+        wrong = frame.with_columns(pl.lit([1.5] * len(CLASSES)).alias("probs"))
+        tables.write_arrow(path, tables.with_metadata(wrong.to_arrow(), tables.metadata_of(table)))
+
+
+@pytest.mark.parametrize(
+    "change", ["gone", "row_lost", "row_twice", "other_model", "outside_range"]
+)
+def test_an_incomplete_or_mixed_dump_blocks_before_anything_is_scored(
+    ready: Harness, change: str
+) -> None:
+    rewrite_shard(ready, "01", change)
+    result = run_refit(ready)
+    assert not result.success
+    assert verdicts(result)["test_dump_complete"] is False
+    assert ready.count("scored_test_rows") == 0
+
+
+def test_scoring_refuses_an_incomplete_dump_even_without_its_check(ready: Harness) -> None:
+    """The check binds within its own run only; a person may materialize one asset from the UI."""
+    rewrite_shard(ready, "01", "row_lost")
+    assets = ["expert_reviews", "cleaned_labels", "scored_test_rows"]
+    result = ready.run_job(jobs.REFIT_JOB, assets)
+    assert not result.success
+    assert ready.count("cleaned_labels") == 1
+    assert ready.count("scored_test_rows") == 0
+
+
+def test_a_label_that_is_no_class_of_the_model_blocks(ready: Harness) -> None:
+    manifest = ready.settings.dataset_dir / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",acne,", ",akne,", 1))
+    ready.read_dataset()
+    ready.dump()
+    result = run_refit(ready)
+    assert verdicts(result)["labels_known_and_joined"] is False
+    assert ready.count("scored_test_rows") == 0
+
+
+def moved_too_far(harness: Harness) -> None:
+    """Pretend that quite other thresholds are in service."""
+    folder = harness.settings.releases_dir / "latest"
+    folder.mkdir(parents=True)
+    values = {"confident": 0.05, "refer": 0.01, "possible_item": 0.25}
+    (folder / "thresholds.json").write_text(json.dumps(values))
+    object.__setattr__(harness.settings, "max_threshold_change", 0.1)
+
+
+def test_a_change_beyond_the_bound_is_fitted_and_shown_but_not_released(ready: Harness) -> None:
+    moved_too_far(ready)
+    result = run_refit(ready)
+    assert verdicts(result)["change_within_bound"] is False
+    assert ready.count("tier_thresholds") == 1
+    assert ready.count("threshold_release") == 0
+    assert [p.name for p in ready.settings.releases_dir.iterdir()] == ["latest"]
+
+
+def test_the_release_evaluates_the_gate_itself(ready: Harness) -> None:
+    """Materialized alone, in a run without checks, it must still refuse."""
+    assert run_refit(ready).success
+    released = sorted(p.name for p in ready.settings.releases_dir.iterdir())
+    (ready.settings.releases_dir / "latest").unlink()
+    moved_too_far(ready)
+    result = ready.run_job(jobs.REFIT_JOB, ["threshold_release"])
+    assert not result.success
+    failure = next(e for e in result.all_events if e.is_step_failure)
+    assert "release blocked: a threshold moved too far" in str(failure.step_failure_data)
+    assert sorted(p.name for p in ready.settings.releases_dir.iterdir()) == released
+
+
+def test_all_checks_pass_on_a_sound_refit_and_the_release_is_whole(ready: Harness) -> None:
+    result = run_refit(ready)
+    assert result.success
+    passed = {name for name, verdict in verdicts(result).items() if verdict}
+    # rounding_kept only warns, and with 60 rows a thousandth is worth a row
+    assert passed >= {key.name for key in jobs.REFIT_CHECKS} - {"rounding_kept"}
+    release = ready.settings.releases_dir / "latest"
+    names = {path.name for path in Path(release).iterdir()}
+    assert {"thresholds.json", "thresholds.env", "report.md", "SHA256SUMS", "run.json"} <= names
+
+
+def test_equal_inputs_give_equal_data_versions_and_the_same_release(fitted: Harness) -> None:
+    before = {a: version(fitted, a) for a in jobs.REFIT}
+    release = (fitted.settings.releases_dir / "latest").readlink()
+    assert run_refit(fitted).success
+    after = {a: version(fitted, a) for a in jobs.REFIT}
+    # the second report is compared with the first release, and says so
+    compared = {"tier_report", "evaluation_summary", "threshold_release"}
+    assert {a for a in jobs.REFIT if before[a] != after[a]} <= compared
+    assert run_refit(fitted).success
+    assert {a: version(fitted, a) for a in jobs.REFIT} == after
+    assert (fitted.settings.releases_dir / "latest").exists()
+    assert release != ""
+
+
+def version(harness: Harness, asset: str) -> str:
+    event = harness.instance.get_latest_materialization_event(dg.AssetKey(asset))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return (event.asset_materialization.tags or {})["dagster/data_version"]
+
+
+def test_a_preview_of_another_policy_changes_nothing_in_force(fitted: Harness) -> None:
+    config = {"confident": {"rule": "coverage", "target": 0.1}}
+    result = fitted.run_job(
+        "policy_preview_job", run_config={"ops": {"policy_preview": {"config": config}}}
+    )
+    assert result.success
+    preview = fitted.metadata("policy_preview")
+    assert (
+        preview["confident_threshold"] > fitted.metadata("tier_thresholds")["confident_threshold"]
+    )
+    assert fitted.count("tier_thresholds") == 1
+    assert isinstance(fitted.tick(), str)
+
+
+def test_run_config_replaces_the_policy_of_a_refit_and_is_recorded(ready: Harness) -> None:
+    config = {"refer": {"rule": "fixed", "target": 0.3}}
+    result = ready.run_job(
+        jobs.REFIT_JOB,
+        list(jobs.REFIT),
+        run_config={"ops": {"tier_thresholds": {"config": config}}},
+    )
+    assert result.success
+    assert ready.metadata("tier_thresholds")["refer_threshold"] == 0.3
+    policy = json.loads(ready.stored("tier_thresholds").metadata["policy"])
+    assert policy["refer"] == config["refer"]
+
+
+def test_a_policy_with_an_unknown_rule_fails_with_its_key(ready: Harness) -> None:
+    config = {"confident": {"rule": "covrage", "target": 0.5}}
+    result = ready.run_job(
+        jobs.REFIT_JOB,
+        list(jobs.REFIT),
+        run_config={"ops": {"tier_thresholds": {"config": config}}},
+    )
+    assert not result.success
+    failure = next(e for e in result.all_events if e.is_step_failure)
+    assert "key confident.rule" in str(failure.step_failure_data)
+
+
+def test_one_shard_is_still_a_mapping(harness: Harness) -> None:
+    """The base IO manager hands over a bare table when there is only one partition."""
+    from dagster_project.definitions import build_definitions
+
+    one = harness.settings.model_copy(update={"num_shards": 1})
+    alone = Harness(harness.instance, one, build_definitions(one))
+    alone.dump()
+    assert run_refit(alone).success
+    assert isinstance(alone.stored("scored_test_rows"), StoredTable)

@@ -1,0 +1,162 @@
+"""The code location loads, is cheap to load, and has exactly these assets, checks and jobs.
+
+The snapshot is here on purpose: asset keys and job names are contracts with people's bookmarks,
+schedules and alerts. Change it in the same commit that changes them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+from harness import Harness
+
+from dagster_project.defs import jobs
+from dagster_project.settings import Settings
+
+LINEAGE = {
+    "model_artifact": set(),
+    "dataset_index": set(),
+    "given_labels": set(),
+    "expert_reviews": {"dataset_index"},
+    "cleaned_labels": {"given_labels", "expert_reviews"},
+    "test_probabilities": {"model_artifact", "dataset_index"},
+    "train_probabilities": {"model_artifact", "dataset_index"},
+    "mislabel_candidates": {
+        "test_probabilities",
+        "train_probabilities",
+        "cleaned_labels",
+        "dataset_index",
+    },
+    "review_packet": {"mislabel_candidates", "dataset_index", "given_labels"},
+    "scored_test_rows": {"test_probabilities", "cleaned_labels", "dataset_index"},
+    "coverage_curve": {"scored_test_rows"},
+    "tier_thresholds": {"scored_test_rows", "expert_reviews"},
+    "refer_candidates": {"scored_test_rows", "tier_thresholds"},
+    "possible_item_sweep": {"scored_test_rows", "tier_thresholds"},
+    "tier_report": {"scored_test_rows", "tier_thresholds"},
+    "threshold_release": {"tier_thresholds", "tier_report"},
+    "evaluation_summary": {"tier_report", "tier_thresholds"},
+    "policy_preview": {"scored_test_rows"},
+}
+CHECKS = {
+    ("model_artifact", "artifact_complete_and_hashed", True),
+    ("test_probabilities", "test_dump_complete", True),
+    ("train_probabilities", "train_dump_complete", True),
+    ("expert_reviews", "label_drop_status", False),
+    ("cleaned_labels", "labels_known_and_joined", True),
+    ("tier_thresholds", "thresholds_ordered", True),
+    ("tier_thresholds", "change_within_bound", True),
+    ("tier_report", "tiers_sum_to_n", True),
+    ("tier_report", "rounding_kept", False),
+}
+JOBS = {
+    "model_sync_job",
+    "dataset_job",
+    "dump_job",
+    "refit_job",
+    "mislabel_job",
+    "policy_preview_job",
+}
+LOAD_BUDGET = 1.35
+HEAVY = ("torch", "transformers", "cleanlab", "sklearn", "matplotlib", "boto3", "polars", "pyarrow")
+
+
+def test_the_lineage_is_the_documented_one(harness: Harness) -> None:
+    graph = harness.definitions.resolve_asset_graph()
+    found = {
+        key.to_user_string(): {p.to_user_string() for p in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    assert found == LINEAGE
+
+
+def test_checks_and_which_of_them_block(harness: Harness) -> None:
+    graph = harness.definitions.resolve_asset_graph()
+    found = {
+        (key.asset_key.to_user_string(), key.name, graph.get(key).blocking)
+        for key in graph.asset_check_keys
+    }
+    assert found == CHECKS
+
+
+def test_jobs_sensor_and_schedule(harness: Harness) -> None:
+    repository = harness.definitions.get_repository_def()
+    names = {name for name in repository.job_names if not name.startswith("__")}
+    assert names == JOBS
+    sensor = harness.definitions.resolve_sensor_def("label_sensor")
+    schedule = harness.definitions.resolve_schedule_def("weekly_refit")
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+
+
+def test_every_asset_is_described_owned_grouped_and_versioned(harness: Harness) -> None:
+    for spec in harness.definitions.resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.owners, spec.key
+        assert spec.kinds, spec.key
+        assert spec.group_name not in (None, "default"), spec.key
+        assert spec.code_version, spec.key
+
+
+def test_dumps_are_partitioned_by_shard_and_take_the_gpu_pool(
+    harness: Harness, settings: Settings
+) -> None:
+    graph = harness.definitions.resolve_asset_graph()
+    for asset in ("test_probabilities", "train_probabilities"):
+        node = graph.get(dg.AssetKey(asset))
+        assert node.partitions_def is not None
+        assert node.partitions_def.get_partition_keys() == ["00", "01", "02"]
+        assert node.pools == {"gpu"}
+
+
+def test_partitioned_and_unpartitioned_assets_never_share_a_job(harness: Harness) -> None:
+    graph = harness.definitions.resolve_asset_graph()
+    for name in JOBS:
+        keys = harness.definitions.resolve_job_def(name).asset_layer.executable_asset_keys
+        kinds = {graph.get(key).is_partitioned for key in keys}
+        assert len(kinds) == 1, name
+
+
+def test_a_refit_never_touches_a_dump_or_a_packet_under_review() -> None:
+    chosen = {key.to_user_string() for key in jobs.refit_assets(with_train_side=True)}
+    assert not chosen & {"test_probabilities", "train_probabilities", "review_packet"}
+    assert not chosen & {"model_artifact", "dataset_index", "given_labels"}
+
+
+def loaded(statement: str) -> tuple[float, set[str]]:
+    """Seconds of a statement in a fresh interpreter, and the modules it brought."""
+    code = (
+        "import sys, time; start = time.process_time(); "
+        f"{statement}; print(time.process_time() - start, *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, *modules = done.stdout.split()
+    return float(seconds), set(modules)
+
+
+def test_loading_the_definitions_imports_nothing_heavy() -> None:
+    _, modules = loaded("import dagster_project.definitions")
+    assert not modules & set(HEAVY)
+
+
+def test_loading_the_definitions_costs_little_more_than_dagster() -> None:
+    """In pairs, in CPU seconds: the machine may be busy. The exact ratio is in benchmarks/."""
+    ratios = []
+    for _ in range(5):
+        bare, _ = loaded("import dagster")
+        ours, _ = loaded("import dagster_project.definitions")
+        ratios.append(ours / bare)
+    assert statistics.median(ratios) < LOAD_BUDGET, ratios
+
+
+@pytest.mark.parametrize("name", ["dagster.yaml", "workspace.yaml"])
+def test_the_wheel_carries_the_instance_files_of_the_root(name: str) -> None:
+    from importlib.resources import files
+    from pathlib import Path
+
+    root = Path(__file__).parents[2] / name
+    assert files("dagster_project").joinpath(name).read_text() == root.read_text()

@@ -1,0 +1,149 @@
+"""The real chain on the small demo world: world, sync, dump, mislabels, fit, reviews, refit.
+
+Everything is real here but the size: torch runs, cleanlab runs, a Dagster instance records. What
+was computed again is read from the event log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from dagster_project.definitions import build_definitions
+from dagster_project.defs.label_sensor import fitted_basis
+from dagster_project.lib import tables
+from dagster_project.lib.demo.population import SMALL
+from dagster_project.lib.tiers.release import verify
+from dagster_project.settings import load_settings
+from dagster_project.walkthrough import run_demo
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished demo of the small world, with two shards a split."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUM_SHARDS", "2")
+        patch.setenv("TIER_REFIT_MAX_THRESHOLD_CHANGE", "1.0")
+        patch.delenv("DAGSTER_HOME", raising=False)
+        run_demo(folder, SMALL)
+        patch.setenv("DAGSTER_HOME", str(folder / "dagster_home"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def instance(root: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(root / "dagster_home")) as opened:
+        yield opened
+
+
+def materializations(instance: dg.DagsterInstance, asset: str) -> list[dg.EventLogRecord]:
+    return list(instance.fetch_materializations(dg.AssetKey(asset), limit=100).records)
+
+
+def test_every_shard_was_dumped_once_and_thresholds_were_fitted_twice(
+    instance: dg.DagsterInstance,
+) -> None:
+    for asset in ("test_probabilities", "train_probabilities"):
+        keys = [record.partition_key for record in materializations(instance, asset)]
+        assert sorted(map(str, keys)) == ["00", "01"]
+    assert len(materializations(instance, "model_artifact")) == 1
+    assert len(materializations(instance, "review_packet")) == 1
+    assert len(materializations(instance, "tier_thresholds")) == 2
+
+
+def test_the_second_fit_stands_on_reviewed_labels(instance: dg.DagsterInstance, root: Path) -> None:
+    new, old = materializations(instance, "tier_thresholds")
+    versions = [
+        str(r.asset_materialization.metadata["label_version"].value)
+        for r in (old, new)
+        if r.asset_materialization
+    ]
+    assert versions[0] != versions[1]
+    basis = fitted_basis(instance)
+    assert basis is not None
+    assert basis.label_version == versions[1]
+    tags = new.asset_materialization.tags if new.asset_materialization else None
+    assert "dagster/input_data_version/expert_reviews" in (tags or {})
+    report = json.loads((root / "store/report/tier_reports.json").read_text())
+    assert report["labels"]["n_reviewed"] > 0
+
+
+def test_the_release_verifies_and_names_the_model_that_was_dumped(root: Path) -> None:
+    release = root / "store" / "releases" / "latest"
+    assert verify(release) == []
+    released = json.loads((release / "thresholds.json").read_text())
+    shard = tables.read_arrow(root / "store/tables/test_probabilities/00.parquet")
+    assert released["model_tree_hash"] == tables.metadata_of(shard)["model_tree_hash"]
+    assert released["tta"] is True
+
+
+def test_a_dump_has_a_row_for_every_image_with_an_error_where_it_cannot_be_read(root: Path) -> None:
+    shards = sorted((root / "store/tables").glob("t*_probabilities/*.parquet"))
+    dumped = pl.concat([pl.read_parquet(p, columns=["image_uuid", "error"]) for p in shards])
+    truth = tables.read_table(root / "truth/truth.parquet", ["image_uuid", "is_unreadable"])
+    assert sorted(dumped["image_uuid"]) == sorted(truth["image_uuid"])
+    broken = truth.filter("is_unreadable")["image_uuid"].to_list()
+    assert sorted(dumped.drop_nulls("error")["image_uuid"]) == sorted(broken)
+
+
+def test_no_dump_carries_a_label(root: Path) -> None:
+    for path in (root / "store/tables").glob("t*_probabilities/*.parquet"):
+        assert not {"label", "true_idx"} & set(pl.read_parquet_schema(path))
+
+
+def test_no_patient_or_image_id_is_in_any_event(instance: dg.DagsterInstance, root: Path) -> None:
+    """Event metadata is shown to whoever can open the UI."""
+    manifest = tables.read_table(root / "dataset/manifest.csv", ["image_uuid", "patient_id"])
+    ids = [*manifest["image_uuid"], *manifest["patient_id"].unique()]
+    graph = build_definitions(load_settings()).resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        for record in instance.fetch_materializations(key, limit=20).records:
+            assert record.asset_materialization is not None
+            text = str({k: v.value for k, v in record.asset_materialization.metadata.items()})
+            assert not [i for i in ids if i in text], key
+
+
+def test_every_stage_shows_a_picture_and_its_scalars(instance: dg.DagsterInstance) -> None:
+    shown = {
+        "test_probabilities": "confidence",
+        "mislabel_candidates": "test_montage",
+        "coverage_curve": "coverage_curve",
+        "tier_thresholds": "tier_thresholds",
+        "refer_candidates": "refer_candidates",
+        "possible_item_sweep": "possible_item_sweep",
+        "tier_report": "confidence_by_tier",
+        "evaluation_summary": "tier_thresholds",
+    }
+    for asset, picture in shown.items():
+        event = materializations(instance, asset)[0].asset_materialization
+        assert event is not None
+        assert "data:image/png;base64" in str(event.metadata[picture].value), asset
+        assert "dagster/row_count" in event.metadata, asset
+        assert "dagster/column_schema" in event.metadata, asset
+        assert "dagster/uri" in event.metadata, asset
+    thresholds = materializations(instance, "tier_thresholds")[0].asset_materialization
+    assert thresholds is not None
+    for name in ("confident_threshold", "refer_threshold", "coverage", "covered_top1"):
+        assert isinstance(thresholds.metadata[name].value, float)
+
+
+def test_a_second_demo_does_not_hang_on_a_slot_that_a_killed_one_held(
+    root: Path, instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Last in the file: it makes the instance anew."""
+    storage = instance.event_log_storage
+    storage.initialize_concurrency_limit_to_default("gpu")
+    claim = storage.claim_concurrency_slot("gpu", "a-run-that-was-killed", "step")
+    assert claim.is_claimed
+    run_demo(root, SMALL)
+    out = capsys.readouterr().out
+    assert "11 of 17 assets recomputed, 0 shards dumped again" in out
+    assert "threshold confident" in out
