@@ -9,6 +9,7 @@ the distance to its edge, whatever their number. H, W = pixels, n = lesions.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,8 @@ from dagster_project.lib.demo.looks import Look
 Map = npt.NDArray[np.floating[Any]]
 """(H, W) of anything, or (H, W, 3) of colours."""
 
+SHAPES = ((96, 96), (96, 96), (96, 112), (112, 96))
+"""(H, W) of photographs, each as likely as its share here."""
 TONES = (
     (0.93, 0.79, 0.71),
     (0.88, 0.70, 0.58),
@@ -145,6 +148,16 @@ def draw(look: Look, tone: float, shape: tuple[int, int], rng: np.random.Generat
     if look.tracks > 0.05:
         colour = _tracks(colour, look.tracks, where, rng)
     return _camera(_cloth(colour, where, rng), where, rng)
+
+
+def jpeg(picture: Map, rng: np.random.Generator) -> bytes:
+    """The file of a picture; its quality (84 to 95) is left to chance."""
+    from PIL import Image
+
+    sink = io.BytesIO()
+    pixels = (picture * 255).round().astype(np.uint8)
+    Image.fromarray(pixels).save(sink, "JPEG", quality=int(rng.integers(84, 96)))
+    return sink.getvalue()
 
 
 def _skin(where: Plane, tone: float, rng: np.random.Generator) -> Map:

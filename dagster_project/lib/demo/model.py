@@ -128,6 +128,7 @@ def _fit_head(module: SiglipMetadata, rows: _Training) -> None:
     shrink[tower.CONCEPTS :] = RAW_SHRINK
     module.pooled_mean.copy_(rows.upright.mean(0))
     module.pooled_std.copy_((rows.upright.std(0) + 1e-3) * shrink)
+    _start_from_concepts(module)
     module.head.requires_grad_(True)
     optimiser = torch.optim.AdamW(module.head.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
     target = functional.one_hot(rows.target, len(CLASSES)).float()
@@ -152,6 +153,21 @@ def _fit_head(module: SiglipMetadata, rows: _Training) -> None:
             break
     module.head.load_state_dict(best_state)
     module.head.requires_grad_(False)
+
+
+def _start_from_concepts(module: SiglipMetadata) -> None:
+    """A head that answers what the tower's concepts say: where the descent begins.
+
+    The rare classes have some ten patients each; from zero they would be learnt from those alone.
+    """
+    import torch
+
+    classes = range(len(CLASSES))
+    weight = torch.zeros_like(module.head.weight)  # type: ignore[arg-type]
+    weight[classes, classes] = module.pooled_std[: tower.CONCEPTS]
+    module.head.load_state_dict(
+        {"weight": weight, "bias": module.pooled_mean[: tower.CONCEPTS].clone()}
+    )
 
 
 def _varied_logits(module: SiglipMetadata, rows: _Training, batch: torch.Tensor) -> torch.Tensor:

@@ -20,9 +20,11 @@ import numpy.typing as npt
 from dagster_project.lib import files
 from dagster_project.lib.demo import tower
 from dagster_project.lib.demo.classes import CLASSES, frequencies, look_alikes
-from dagster_project.lib.demo.drawing import draw
+from dagster_project.lib.demo.drawing import SHAPES, draw, jpeg
 from dagster_project.lib.demo.looks import LOOKS, mixed, varied
+from dagster_project.lib.demo.model import CONFIG
 from dagster_project.lib.demo.seeds import stream, subseed
+from dagster_project.lib.inference import preprocess
 from dagster_project.lib.progress import bar
 
 if TYPE_CHECKING:
@@ -58,11 +60,13 @@ def _drawing(number: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32
     twin = twins[int(rng.integers(len(twins)))]
     share = float(np.clip(rng.beta(0.8, 2.2) * 0.5, 0, 0.5))
     look = varied(mixed(LOOKS[name], LOOKS[twin], share, rng), 0.2, rng)
-    picture = draw(look, rng.beta(1.3, 1.7) * 5, (tower.SIZE, tower.SIZE), rng)
+    shape = SHAPES[int(rng.integers(len(SHAPES)))]
+    picture = draw(look, rng.beta(1.3, 1.7) * 5, shape, rng)
     target = np.zeros(len(CLASSES), dtype=np.float32)
     target[CLASSES.index(name)] += 1 - share
     target[CLASSES.index(twin)] += share
-    return (picture * 255).round().astype(np.uint8), target
+    recipe = preprocess.parse_preprocess(CONFIG)
+    return preprocess.resize(preprocess.decode(jpeg(picture, rng)), recipe), target
 
 
 def _train(pixels: torch.Tensor, target: torch.Tensor) -> dict[str, npt.NDArray[Any]]:

@@ -9,7 +9,6 @@ to delete.
 
 from __future__ import annotations
 
-import io
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,6 @@ CODE_VERSION = "1"
 SEED = 20261122
 STAMP = "world.json"
 PARTS = ("dataset", "model_bucket", "truth")
-SHAPES = ((96, 96), (96, 96), (96, 112), (112, 96))
 PATIENT_VARIATION, IMAGE_VARIATION = 0.15, 0.06
 
 
@@ -149,14 +147,10 @@ def _path(image_uuid: str) -> str:
 
 def _jpeg(row: dict[str, Any], seed: int) -> bytes:
     """The file of one image, whole or broken as planted."""
-    from PIL import Image
+    from dagster_project.lib.demo.drawing import jpeg
 
-    pixels = (_pixels(row, seed) * 255).round().astype(np.uint8)
-    # quality says nothing about the class: its stream knows the id only
-    quality = int(stream(seed, "jpeg", row["image_uuid"]).integers(78, 93))
-    sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, "JPEG", quality=quality)
-    data = sink.getvalue()
+    # the file's quality says nothing about the class: its stream knows the id only
+    data = jpeg(_pixels(row, seed), stream(seed, "jpeg", row["image_uuid"]))
     if row["is_unreadable"]:
         return (
             b""
@@ -167,7 +161,7 @@ def _jpeg(row: dict[str, Any], seed: int) -> bytes:
 
 
 def _pixels(row: dict[str, Any], seed: int) -> Map:
-    from dagster_project.lib.demo.drawing import draw
+    from dagster_project.lib.demo.drawing import SHAPES, draw
     from dagster_project.lib.demo.looks import LOOKS, mixed, varied
     from dagster_project.lib.demo.pages import page
 
