@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         "test",
         "Split that a review packet asks about; empty: both (only test labels move thresholds).",
     )
+    photos_in_ui: bool = _variable(
+        "TIER_REFIT_PHOTOS_IN_UI",
+        True,
+        "Show a thumbnail of the worst candidates in the UI: small photographs of patients.",
+    )
     deployed_confident: float | None = _variable(
         "TIER_CONFIDENT_THRESHOLD", None, "Deployed value, for comparison.", ge=0, le=1
     )

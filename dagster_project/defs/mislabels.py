@@ -67,14 +67,17 @@ def _publish(found: "Candidates", split: str, settings: Settings) -> dict[str, A
     folder = settings.report_dir / "mislabels" / split
     write_candidates(found, folder, montage(found.issues, settings.dataset_dir))
     rates = issue_rate_picture(found.per_class)
-    small = thumbnail(found.issues, settings.dataset_dir)
+    shown = {}
+    if settings.photos_in_ui:
+        small = thumbnail(found.issues, settings.dataset_dir)
+        shown = show.inline(small, f"{split}_montage")
     scalars = {f"{split}_{name}": value for name, value in found.summary.items()}
     return {
         **show.scalars(scalars),
         f"{split}_issues_per_class": show.table(found.per_class),
         f"{split}_issue_confusions": show.table(found.confusions, 20),
         **show.picture(rates, f"mislabels/{split}/{split}_issue_rates", settings),
-        **show.inline(small, f"{split}_montage"),
+        **shown,
         **show.link(folder / "mislabel_candidates.png", settings, f"{split}_montage"),
     }
 

@@ -1,4 +1,4 @@
-"""The code location loads, is cheap to load, and has exactly these assets, checks and jobs.
+"""The code location loads, imports nothing heavy, and has exactly these assets, checks and jobs.
 
 The snapshot is here on purpose: asset keys and job names are contracts with people's bookmarks,
 schedules and alerts. Change it in the same commit that changes them.
@@ -6,7 +6,6 @@ schedules and alerts. Change it in the same commit that changes them.
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 
@@ -61,7 +60,6 @@ JOBS = {
     "mislabel_job",
     "policy_preview_job",
 }
-LOAD_BUDGET = 1.35
 HEAVY = ("torch", "transformers", "cleanlab", "sklearn", "matplotlib", "boto3", "polars", "pyarrow")
 
 
@@ -127,30 +125,11 @@ def test_a_refit_never_touches_a_dump_or_a_packet_under_review() -> None:
     assert not chosen & {"model_artifact", "dataset_index", "given_labels"}
 
 
-def loaded(statement: str) -> tuple[float, set[str]]:
-    """Seconds of a statement in a fresh interpreter, and the modules it brought."""
-    code = (
-        "import sys, time; start = time.process_time(); "
-        f"{statement}; print(time.process_time() - start, *sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, *modules = done.stdout.split()
-    return float(seconds), set(modules)
-
-
 def test_loading_the_definitions_imports_nothing_heavy() -> None:
-    _, modules = loaded("import dagster_project.definitions")
-    assert not modules & set(HEAVY)
-
-
-def test_loading_the_definitions_costs_little_more_than_dagster() -> None:
-    """In pairs, in CPU seconds: the machine may be busy. The exact ratio is in benchmarks/."""
-    ratios = []
-    for _ in range(5):
-        bare, _ = loaded("import dagster")
-        ours, _ = loaded("import dagster_project.definitions")
-        ratios.append(ours / bare)
-    assert statistics.median(ratios) < LOAD_BUDGET, ratios
+    """What it costs against `import dagster` is measured in benchmarks/load_definitions.py."""
+    code = "import sys, dagster_project.definitions; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & set(HEAVY)
 
 
 @pytest.mark.parametrize("name", ["dagster.yaml", "workspace.yaml"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_project.lib import tables
+from dagster_project.lib.errors import InputError
 
 # NUL is refused on purpose; a lone surrogate is no text
 CHARACTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
@@ -38,7 +40,7 @@ def test_any_text_comes_back_from_a_csv_stripped_with_blank_as_null(
 def test_any_bytes_are_a_table_or_one_line_of_refusal(data: bytes) -> None:
     try:
         frame = tables.parse_csv("x.csv", data)
-    except tables.InputError as error:
+    except InputError as error:
         assert str(error).startswith("x.csv")
     else:
         assert set(frame.dtypes) <= {pl.String}
@@ -59,7 +61,7 @@ def test_any_bytes_are_a_table_or_one_line_of_refusal(data: bytes) -> None:
 def test_the_digest_is_that_of_the_rows_however_they_came_together(
     rows: list[tuple[object, ...]], cut: int
 ) -> None:
-    schema = {"n": pl.Int64, "s": pl.String, "l": pl.List(pl.Float32)}
+    schema: dict[str, Any] = {"n": pl.Int64, "s": pl.String, "l": pl.List(pl.Float32)}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     pieces = pl.concat([frame.head(cut), frame.slice(cut)], rechunk=False)
     inside = pl.concat([frame, frame, frame]).slice(len(rows), len(rows))

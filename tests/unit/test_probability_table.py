@@ -102,7 +102,7 @@ def test_without_metadata_they_come_from_the_file_given_then_from_the_one_beside
     tmp_path: Path,
 ) -> None:
     path = save(tmp_path / "p.parquet", table().replace_schema_metadata(None))
-    with pytest.raises(InputError, match="class names are unknown; put labels.txt beside it or"):
+    with pytest.raises(InputError, match=r"unknown; put labels.txt beside it or pass"):
         read_probabilities([path])
     (tmp_path / "labels.txt").write_text("x\ny\nz\n")
     assert read_probabilities([path]).classes == ("x", "y", "z")
@@ -122,7 +122,9 @@ def test_labels_files_that_differ_between_shards_are_refused(tmp_path: Path) -> 
 
 
 WRONG = [
-    pytest.param(table([[0.1, 0.2, 0.3], [0.1, np.nan, 0.3]]), r"row 2.*nan.*image \"b\"", id="nan"),
+    pytest.param(
+        table([[0.1, 0.2, 0.3], [0.1, np.nan, 0.3]]), r"row 2.*nan.*image \"b\"", id="nan"
+    ),
     pytest.param(table([[0.1, 0.2, 0.3], [0.1, None, 0.3]]), "row 2.*nan", id="null_inside"),
     pytest.param(table([[0.1, 0.2, -3.5], [0, 0, 0]]), "row 1.*-3.5.*not logits", id="logit"),
     pytest.param(table([[0, 0, 0], [0, 1.0001, 0]]), r"row 2.*1.0001.*\[0, 1\]", id="above_1"),
@@ -266,7 +268,9 @@ def test_a_true_index_becomes_the_name_of_its_class(index: list[Any]) -> None:
 
 
 def test_sums_above_one_are_no_fault() -> None:
-    np.testing.assert_array_equal(from_arrow({"x": table([[1, 1, 1], [0, 0, 0]])}).probs.sum(1), [3, 0])
+    np.testing.assert_array_equal(
+        from_arrow({"x": table([[1, 1, 1], [0, 0, 0]])}).probs.sum(1), [3, 0]
+    )
 
 
 IMAGES = pl.Series(["a", "b", "c"])

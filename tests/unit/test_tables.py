@@ -75,9 +75,7 @@ def test_the_limit_on_cells_does_not_leak_into_other_readers() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_missing_column_is_named_beside_those_that_are_there(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_a_missing_column_is_named_beside_those_that_are_there(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"labels{suffix}"
     frame = pl.DataFrame({"image_id": ["a"], "label": ["acne"]})
     frame.write_csv(path) if suffix == ".csv" else frame.write_parquet(path)
@@ -121,7 +119,7 @@ def test_a_parquet_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (0, 3, len(whole) // 2, len(whole) - 9, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match="x.parquet: not a readable parquet file") as caught:
+        with pytest.raises(InputError, match=r"x.parquet: not a readable parquet file") as caught:
             tables.read_table(path, ["a"])
         assert "\n" not in str(caught.value)
 
@@ -145,7 +143,7 @@ def test_a_huge_csv_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_column_that_is_there_twice_in_a_parquet_file_is_refused(tmp_path: Path) -> None:
     path = parquet(tmp_path / "x.parquet", pa.table([["1"], ["2"]], names=["a", "a"]))
-    with pytest.raises(InputError, match="x.parquet: column 'a' appears twice"):
+    with pytest.raises(InputError, match=r"x.parquet: column 'a' appears twice"):
         tables.read_arrow(path)
 
 

@@ -21,12 +21,14 @@ from dagster_project.lib.demo import tower
 from dagster_project.lib.demo.classes import CLASSES
 from dagster_project.lib.demo.questionnaire import schema
 from dagster_project.lib.demo.seeds import subseed
+from dagster_project.lib.progress import silent
 
 if TYPE_CHECKING:
     import torch
 
     from dagster_project.lib.inference.architectures import SiglipMetadata
     from dagster_project.lib.inference.preprocess import Preprocess
+    from dagster_project.lib.progress import OnProgress
 
 CONFIG: dict[str, Any] = {
     "architecture": "siglip_metadata",
@@ -60,11 +62,13 @@ class _Training:
     held_out: torch.Tensor
 
 
-def fit_model(dataset_dir: Path, folder: Path, *, seed: int) -> None:
+def fit_model(
+    dataset_dir: Path, folder: Path, *, seed: int, on_progress: OnProgress = silent
+) -> None:
     """Fit the head on the train split of ``dataset_dir`` and write the artifact into ``folder``.
 
-    Images that do not open are left out. Equal dataset and seed, equal weights up to the order of
-    floating-point sums of the machine.
+    Images that do not open are left out; ``on_progress`` counts images encoded. Equal dataset and
+    seed give equal weights, up to the order of floating-point sums of the machine.
     """
     import torch
 
@@ -80,21 +84,28 @@ def fit_model(dataset_dir: Path, folder: Path, *, seed: int) -> None:
         index = dataset.split_rows(dataset.dataset_index(dataset_dir), "train")
         labels = dataset.given_labels(dataset_dir)
         rows = index.join(labels, on="image_uuid", how="left", maintain_order="left")
-        _fit_head(module, _encoded(module, rows, dataset_dir, preprocess.parse_preprocess(CONFIG)))
+        pictures = [dataset_dir / path for path in rows["image_path"]]
+        recipe = preprocess.parse_preprocess(CONFIG)
+        _fit_head(module, _encoded(module, rows, pictures, recipe, on_progress=on_progress))
     checkpoint.save_artifact(folder, module, config=CONFIG, schema=schema(), classes=CLASSES)
 
 
 def _encoded(
-    module: SiglipMetadata, rows: pl.DataFrame, dataset_dir: Path, recipe: Preprocess
+    module: SiglipMetadata,
+    rows: pl.DataFrame,
+    pictures: list[Path],
+    recipe: Preprocess,
+    *,
+    on_progress: OnProgress,
 ) -> _Training:
     import torch
 
     from dagster_project.lib.inference import preprocess, questionnaire
 
     pixels, kept = [], []
-    for number, path in enumerate(rows["image_path"]):
+    for number, path in enumerate(pictures):
         try:
-            pixels.append(preprocess.resize(preprocess.decode(dataset_dir / path), recipe))
+            pixels.append(preprocess.resize(preprocess.decode(path), recipe))
         except preprocess.DecodeError:
             continue
         kept.append(number)
@@ -105,6 +116,8 @@ def _encoded(
             seen = preprocess.normalise(batch, recipe)
             upright.append(module.encode_image(seen))
             flipped.append(module.encode_image(seen.flip(-1)))
+            on_progress(sum(len(part) for part in upright), len(pictures))
+    on_progress(len(pictures), len(pictures))
     fields = questionnaire.parse_schema(schema())
     hidden = questionnaire.production_null_fields(fields)
     patients = rows["patient_id"].unique().sort().to_list()

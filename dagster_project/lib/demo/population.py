@@ -23,7 +23,7 @@ GARBAGE = 0.01
 UNREADABLE = 0.0015
 COPIES = 0.02
 TEST = 0.43
-HARDEST = 0.42
+HARDEST = 0.5
 """Largest share of the look-alike in a picture: at one half nobody could tell."""
 IMAGES_A_PATIENT = (0.15, 0.25, 0.25, 0.18, 0.10, 0.07)
 """Shares of patients with 1, 2, ... 6 images; mean 3.04."""
@@ -88,7 +88,7 @@ def _patients(n: int, seed: int) -> pl.DataFrame:
             "disease": names,
             "split": np.where(in_test, "test", "train"),
             "tone": rng.beta(1.3, 1.7, disease.size) * 5,
-            "hard": rng.beta(0.8, 2.2, disease.size),
+            "hard": rng.beta(0.45, 1.0, disease.size),
             "look_alike": [_one_of(look_alikes(name), rng) for name in names],
             "images": rng.choice(np.arange(1, 7), disease.size, p=IMAGES_A_PATIENT),
         }
@@ -163,7 +163,7 @@ def _with_labels(images: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Given labels: a fixed share is wrong, likelier where the image is ambiguous."""
     rng = stream(seed, "labels")
     real = np.flatnonzero(~images["is_garbage"].to_numpy())
-    chance = 0.02 + (images["ambiguity"].to_numpy()[real] / HARDEST) ** 1.5
+    chance = 0.01 + (images["ambiguity"].to_numpy()[real] / HARDEST) ** 3
     n_wrong = round(NOISE * real.size)
     wrong = rng.choice(real, n_wrong, replace=False, p=chance / chance.sum())
     is_noise = np.zeros(images.height, dtype=bool)

@@ -78,7 +78,8 @@ def build_world(
     root : folder; other files in it are left alone.
     size : ``FULL`` (about 4,000 images) or ``SMALL`` (about 400).
     seed : same size and seed, same bytes of images, tables and truth.
-    on_progress : called with (images drawn, images in all), then again for the model.
+    on_progress : called with images done and to do: all are drawn, then those of the train split
+        are encoded for the head.
 
     Raises
     ------
@@ -90,9 +91,11 @@ def build_world(
         return World(root, size.name, seed, reused=True)
     _claim(root, stamp)
     people = population(size, seed)
+    drawn = people.height
+    total = drawn + people.filter(pl.col("split") == "train").height
     with files.publish_folder(root / "dataset") as folder:
-        _write_dataset(folder, people, seed, on_progress)
-    _write_model(root, seed)
+        _write_dataset(folder, people, seed, lambda done, _: on_progress(done, total))
+    _write_model(root, seed, lambda done, _: on_progress(drawn + done, total))
     _write_truth(root / "truth" / "truth.parquet", people)
     files.write_json(root / STAMP, {**stamp, "state": "complete"})
     return World(root, size.name, seed, reused=False)
@@ -116,19 +119,19 @@ def _claim(root: Path, stamp: dict[str, Any]) -> None:
             f"{root}: has a folder '{present[0]}' that no demo world wrote; choose another root"
         )
     files.write_json(root / STAMP, {**stamp, "state": "building"})
-    for name in present:
-        shutil.rmtree(root / name)
+    killed = [path for name in PARTS for path in root.glob(f".{name}.*.tmp")]
+    for path in [*killed, *(root / name for name in present)]:
+        shutil.rmtree(path)
 
 
 def _write_dataset(folder: Path, people: pl.DataFrame, seed: int, on_progress: OnProgress) -> None:
     from dagster_project.lib.demo.questionnaire import answers
 
     (folder / "images").mkdir()
-    for done, row in enumerate(people.iter_rows(named=True)):
-        on_progress(done, people.height)
+    for done, row in enumerate(people.iter_rows(named=True), start=1):
         # inside publish_folder: the folder appears whole, or not at all
         (folder / _path(row["image_uuid"])).write_bytes(_jpeg(row, seed))
-    on_progress(people.height, people.height)
+        on_progress(done, people.height)
     patients = people.unique("patient_id").sort("patient_id")
     told = answers(patients["disease"].to_list(), seed).with_columns(patients["patient_id"])
     manifest = people.select(
@@ -185,11 +188,11 @@ def _copied(pixels: Map, image_uuid: str, seed: int) -> Map:
     return np.asarray(np.clip(cut * np.float32(rng.uniform(0.93, 1.07)), 0, 1))
 
 
-def _write_model(root: Path, seed: int) -> None:
+def _write_model(root: Path, seed: int, on_progress: OnProgress) -> None:
     from dagster_project.lib.demo.model import fit_model
 
     with files.publish_folder(root / "model_bucket") as folder:
-        fit_model(root / "dataset", folder, seed=seed)
+        fit_model(root / "dataset", folder, seed=seed, on_progress=on_progress)
 
 
 def _write_truth(path: Path, people: pl.DataFrame) -> None:

@@ -1,0 +1,60 @@
+"""Mislabel candidates of both splits, and a packet that asks about one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness import Harness
+from PIL import Image
+
+
+@pytest.fixture
+def found(fitted: Harness) -> Harness:
+    """Photographs are there, both splits are dumped, candidates are found."""
+    images = fitted.settings.dataset_dir / "images"
+    images.mkdir()
+    for shade, path in enumerate(fitted.stored("dataset_index").frame["image_path"]):
+        Image.new("RGB", (16, 16), (shade % 256, 90, 60)).save(fitted.settings.dataset_dir / path)
+    fitted.dump("train")
+    assert fitted.run_job("mislabel_job", ["mislabel_candidates"]).success
+    return fitted
+
+
+def test_each_split_is_judged_by_itself_and_says_whether_the_model_saw_it(found: Harness) -> None:
+    shown = found.metadata("mislabel_candidates")
+    assert shown["test_in_sample"] is False
+    assert shown["train_in_sample"] is True
+    assert shown["test_n"] + shown["train_n"] == found.stored("dataset_index").frame.height
+    table = found.stored("mislabel_candidates").frame
+    assert shown["candidates"] == table.height == shown["test_n_issues"] + shown["train_n_issues"]
+    for split in ("test", "train"):
+        folder = found.settings.report_dir / "mislabels" / split
+        assert {path.name for path in folder.iterdir()} >= {
+            "label_issues.csv",
+            "issues_per_class.csv",
+            "issue_confusions.csv",
+            "mislabel_candidates.png",
+            "summary.json",
+        }
+
+
+def test_photographs_stay_out_of_the_event_log_when_so_set(found: Harness) -> None:
+    assert "test_montage" in found.metadata("mislabel_candidates")
+    object.__setattr__(found.settings, "photos_in_ui", False)
+    assert found.run_job("mislabel_job", ["mislabel_candidates"]).success
+    assert "test_montage" not in found.metadata("mislabel_candidates")
+
+
+def test_a_packet_asks_about_the_test_split_and_an_equal_one_is_not_built_again(
+    found: Harness,
+) -> None:
+    for _ in range(2):
+        assert found.run_job("mislabel_job", ["review_packet"]).success
+    packets = list((found.settings.store / "packets").iterdir())
+    assert len(packets) == 1
+    sheets = list((packets[0] / "hand_out").glob("review_*.csv"))
+    assert len(sheets) == len(found.settings.reviewers)
+    text = "".join(Path(sheet).read_text() for sheet in sheets)
+    train = found.stored("dataset_index").frame.filter(split="train")["image_uuid"]
+    assert not [uuid for uuid in train if uuid in text]
