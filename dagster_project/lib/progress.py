@@ -44,8 +44,8 @@ def bar(title: str, unit: str = "row") -> Iterator[OnProgress]:
         if done == last[1] or (done < total and now - last[0] < LINE_EVERY_S):
             return
         last[:] = [now, done]
-        rate = _rate(done / max(now - start, 1e-9), unit)
-        print(f"{title}: {done}/{total} {unit}s, {rate}", file=sys.stderr, flush=True)
+        rate = f", {_rate(done / max(now - start, 1e-9), unit)}" if done else ""
+        print(f"{title}: {done}/{total} {unit}s{rate}", file=sys.stderr, flush=True)
 
     yield line
 
@@ -53,9 +53,9 @@ def bar(title: str, unit: str = "row") -> Iterator[OnProgress]:
 def _rate(per_second: float, unit: str) -> str:
     """Rows per second, or seconds per row when it is slow.
 
-    >>> _rate(310.4, "row"), _rate(2.34, "row"), _rate(0.05, "row"), _rate(0, "row")
-    ('310 rows/s', '2.3 rows/s', '20 s/row', '0.0 rows/s')
+    >>> _rate(310.4, "row"), _rate(2.34, "row"), _rate(0.05, "row")
+    ('310 rows/s', '2.3 rows/s', '20 s/row')
     """
-    if 0 < per_second < 0.1:
+    if per_second < 0.1:
         return f"{1 / per_second:.0f} s/{unit}"
     return f"{per_second:.0f} {unit}s/s" if per_second >= 10 else f"{per_second:.1f} {unit}s/s"

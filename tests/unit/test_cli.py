@@ -668,8 +668,16 @@ def test_a_reader_that_has_gone_is_no_traceback(artifact: Path, tmp_path: Path) 
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "dagster_project.cli", "sync", str(artifact), "models"]
+    # buffered, as usual: the fault then shows when the buffer is flushed
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
-        command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+        command,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=env,
+        check=False,
     )
     os.close(writing)
     assert done.returncode == cli.EXIT_PIPE

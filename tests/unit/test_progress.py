@@ -64,6 +64,15 @@ def test_off_a_terminal_there_is_a_line_every_few_seconds_and_one_at_the_end(
     assert found[-1] == "sync: 100/100 bytes, 8.0 bytes/s"
 
 
+def test_before_anything_is_done_there_is_no_rate(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress.bar("dump") as show:
+        clock.now += 9
+        show(0, 7)
+    assert lines(capsys) == ["dump: 0/7 rows"]
+
+
 def test_the_end_is_told_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with progress.bar("dump") as show:
         show(5, 5)

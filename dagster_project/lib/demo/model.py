@@ -9,6 +9,8 @@ patients say so. N = training images, D = pooled width, F = questionnaire featur
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,16 +48,15 @@ CONFIG: dict[str, Any] = {
 }
 RAW_SHRINK = 20.0
 """Pooled channels without a trained concept are this much smaller before the head: a prior."""
-MAX_EPOCHS, PATIENCE, BATCH = 120, 5, 256
-WEIGHT_DECAY, RATE = 0.02, 3e-3
+MAX_EPOCHS, PATIENCE, BATCH = 120, 20, 256
+WEIGHT_DECAY, RATE = 0.02, 1e-3
 
 
 @dataclass(frozen=True)
 class _Training:
-    """Encoded training rows: both orientations, both shapings of the questionnaire."""
+    """Encoded training rows, with both shapings of the questionnaire."""
 
-    upright: torch.Tensor
-    flipped: torch.Tensor
+    pooled: torch.Tensor
     full: torch.Tensor
     production: torch.Tensor
     target: torch.Tensor
@@ -68,14 +69,14 @@ def fit_model(
     """Fit the head on the train split of ``dataset_dir`` and write the artifact into ``folder``.
 
     Images that do not open are left out; ``on_progress`` counts images encoded. Equal dataset and
-    seed give equal weights, up to the order of floating-point sums of the machine.
+    seed give equal weights on one kind of machine, whatever its number of cores.
     """
     import torch
 
     from dagster_project.lib.inference import architectures, checkpoint, preprocess, questionnaire
 
     fields = questionnaire.parse_schema(schema())
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(subseed(seed, "head"))
         module = architectures.build(CONFIG, questionnaire.n_features(fields), len(CLASSES))
         tower.set_rules(module.vision)
@@ -88,6 +89,19 @@ def fit_model(
         recipe = preprocess.parse_preprocess(CONFIG)
         _fit_head(module, _encoded(module, rows, pictures, recipe, on_progress=on_progress))
     checkpoint.save_artifact(folder, module, config=CONFIG, schema=schema(), classes=CLASSES)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order on any number of cores; and so small a network gains nothing from two."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _encoded(
@@ -110,21 +124,17 @@ def _encoded(
             continue
         kept.append(number)
     rows = rows[kept]
-    upright, flipped = [], []
+    pooled = []
     with torch.inference_mode():
         for batch in torch.split(torch.from_numpy(np.stack(pixels)), 64):
-            seen = preprocess.normalise(batch, recipe)
-            upright.append(module.encode_image(seen))
-            flipped.append(module.encode_image(seen.flip(-1)))
-            on_progress(sum(len(part) for part in upright), len(pictures))
+            pooled.append(module.encode_image(preprocess.normalise(batch, recipe)))
+            on_progress(sum(len(part) for part in pooled), len(pictures))
     on_progress(len(pictures), len(pictures))
     fields = questionnaire.parse_schema(schema())
     hidden = questionnaire.production_null_fields(fields)
     patients = rows["patient_id"].unique().sort().to_list()
     return _Training(
-        # copies: inference tensors cannot be used in training
-        torch.cat(upright).clone(),
-        torch.cat(flipped).clone(),
+        torch.cat(pooled).clone(),  # inference tensors cannot be used in training
         torch.from_numpy(questionnaire.encode(fields, rows)),
         torch.from_numpy(questionnaire.encode(fields, rows, null_fields=hidden)),
         torch.tensor([CLASSES.index(label) for label in rows["label"]]),
@@ -139,8 +149,8 @@ def _fit_head(module: SiglipMetadata, rows: _Training) -> None:
 
     shrink = torch.ones(tower.WIDTH)
     shrink[tower.CONCEPTS :] = RAW_SHRINK
-    module.pooled_mean.copy_(rows.upright.mean(0))
-    module.pooled_std.copy_((rows.upright.std(0) + 1e-3) * shrink)
+    module.pooled_mean.copy_(rows.pooled.mean(0))
+    module.pooled_std.copy_((rows.pooled.std(0) + 1e-3) * shrink)
     _start_from_concepts(module)
     module.head.requires_grad_(True)
     optimiser = torch.optim.AdamW(module.head.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
@@ -156,7 +166,7 @@ def _fit_head(module: SiglipMetadata, rows: _Training) -> None:
             torch.autograd.backward(loss * len(CLASSES))
             optimiser.step()
         with torch.no_grad():
-            logits = module.head_logits(rows.upright[held_out], rows.production[held_out])
+            logits = module.head_logits(rows.pooled[held_out], rows.production[held_out])
             now = float(functional.binary_cross_entropy_with_logits(logits, target[held_out]))
         waited += 1
         if now < best:
@@ -184,10 +194,9 @@ def _start_from_concepts(module: SiglipMetadata) -> None:
 
 
 def _varied_logits(module: SiglipMetadata, rows: _Training, batch: torch.Tensor) -> torch.Tensor:
-    """Logits of each row in one orientation and one shaping of the questionnaire, at random."""
+    """Logits of each row in one of the two shapings of its questionnaire, at random."""
     import torch
 
-    side, shape = torch.rand(2, len(batch), 1) < 0.5
-    pooled = torch.where(side, rows.upright[batch], rows.flipped[batch])
-    answers = torch.where(shape, rows.production[batch], rows.full[batch])
-    return module.head_logits(pooled, answers)
+    production = torch.rand(len(batch), 1) < 0.5
+    answers = torch.where(production, rows.production[batch], rows.full[batch])
+    return module.head_logits(rows.pooled[batch], answers)

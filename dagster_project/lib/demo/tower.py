@@ -7,7 +7,7 @@ Concept: a SigLIP of a few seconds cannot be trained from scratch, and a random 
 cosine transform of brightness and two colour differences, the uniform attention subtracts the
 image's mean from each patch (what differs from the surrounding skin), the layer's MLP is a sparse
 random dictionary whose activations the attention pooling averages. Only the MLP behind the pooling
-is trained, on other drawings than the world's (``pretrained.npz``, about 60 kB). All of it is an
+is trained, on other drawings than the world's (``pretrained.npz``, 33 kB). All of it is an
 ordinary state dict of ``SiglipVisionModel``. D = 128 channels: cosine transform (``WAVES``), mean
 colour (3), dictionary (``WORDS``), two constants.
 """

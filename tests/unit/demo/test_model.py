@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -88,19 +86,3 @@ def test_the_vision_tower_is_frozen_and_the_same_in_every_world(model: LoadedMod
     own = model.module.vision.state_dict()
     for key, value in fresh.state_dict().items():
         assert torch.equal(value, own[key]), key
-
-
-def test_the_attention_of_the_tower_subtracts_the_mean_patch() -> None:
-    from transformers import SiglipVisionConfig, SiglipVisionModel
-
-    vision: Any = SiglipVisionModel(SiglipVisionConfig(**tower.VISION))
-    tower.set_rules(vision)
-    flat = torch.full((1, 3, tower.SIZE, tower.SIZE), 0.3)
-    with torch.inference_mode():
-        embedded = vision.embeddings(flat)
-        layer = vision.encoder.layers[0]
-        after = embedded + layer.self_attn(layer.layer_norm1(embedded))[0]
-    waves = after[..., : tower.WAVES].abs().max()
-    colour = after[..., tower.WAVES].abs().max()
-    assert float(waves) < 0.05
-    assert float(colour) > 1
