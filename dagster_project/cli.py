@@ -4,15 +4,17 @@ Belongs: arguments, progress, exit codes. One function a command, thin over ``li
 Does not: anything a notebook would want to call (``lib``).
 
 Exit codes: 0 done; 2 bad input or usage, nothing written; 3 it ran and the answer is no; 1 a fault
-of ours; 130 Ctrl-C; 141 whoever read our output has gone.
+of ours, or the disk is full; 130 Ctrl-C; 141 whoever read our output has gone.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from dagster_project.lib.probability_table import ProbabilityTable
     from dagster_project.lib.tiers.thresholds import Thresholds
 
+EXIT_FAULT = 1
 EXIT_INPUT = 2
 EXIT_REFUSED = 3
 EXIT_INTERRUPTED = 130
@@ -51,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
         return EXIT_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"tier-refit: {error}; make room and run it again", file=sys.stderr)
+        return EXIT_FAULT
     return 0
 
 
@@ -72,6 +80,8 @@ def dump(options: argparse.Namespace) -> None:
     if options.out.suffix != ".parquet":
         raise InputError(f"{options.out}: the output is a parquet file; name it *.parquet")
     _check_writable(options.out.parent)
+    if options.out.is_dir():
+        raise InputError(f"{options.out}: is a folder, a file is needed; pass another --out")
     shard, n_shards = options.shard
     index = dataset.dataset_index(options.dataset_dir)
     plan = plan_dump(
@@ -130,7 +140,8 @@ def refit(options: argparse.Namespace) -> None:
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
     _check_writable(options.out)
-    fitting.check_out(options.out)
+    out = fitting.prepare_out(options.out)
+    _check_writable(out.parent)  # an existing folder is replaced there
     policy = read_policy(options.policy) if options.policy else DEFAULT_POLICY
     table = read_probabilities(options.probs, options.classes)
     labels = _labels(options.labels, table)
@@ -141,7 +152,7 @@ def refit(options: argparse.Namespace) -> None:
     result = fitting.refit(
         score_rows(table, labels),
         policy,
-        labels=LabelsInfo(given_version(labels), provisional=not options.reviewed, n_reviewed=0),
+        labels=LabelsInfo(given_version(labels), not options.reviewed, n_reviewed=None),
         provenance=provenance_of(table, score_counts(table, labels)),
         deployed=_deployed(options.deployed),
         baseline=baseline,
@@ -152,7 +163,7 @@ def refit(options: argparse.Namespace) -> None:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
     }
-    out = fitting.write_refit(result, options.out, run=run)
+    fitting.write_refit(result, out, run=run)
     at = result.fit.thresholds
     print(f"confident {at.confident:.3f}  refer {at.refer:.3f}  possible item {at.possible_item}")
     print(out)
@@ -162,6 +173,7 @@ def refit(options: argparse.Namespace) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     """The whole chain on a made-up world, through a real Dagster instance."""
+    _check_writable(options.root)
     from dagster_project.walkthrough import run_demo
 
     run_demo(options.root)
@@ -283,11 +295,19 @@ def _table_arguments(command: argparse.ArgumentParser) -> None:
 def _check_writable(folder: Path) -> None:
     """Raise unless ``folder`` is one, or can be made: before any work is done."""
     at = folder.absolute()
-    nearest = next(path for path in (at, *at.parents) if path.exists())
-    if not nearest.is_dir():
-        raise InputError(f"{folder}: {nearest} is a file, a folder is needed; pass another path")
-    if not os.access(nearest, os.W_OK):
-        raise InputError(f"{folder}: {nearest} cannot be written to; pass another path")
+    try:
+        nearest = next(path for path in (at, *at.parents) if path.exists())
+        if not nearest.is_dir():
+            raise InputError(
+                f"{folder}: {nearest} is a file, a folder is needed; pass another path"
+            )
+        # tried, not asked: os.access grants root everything, even where nothing can be made
+        with tempfile.TemporaryDirectory(dir=nearest, prefix=".tier-refit-"):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); pass another path"
+        ) from None
 
 
 def _labels(path: Path | None, table: ProbabilityTable) -> pl.DataFrame:

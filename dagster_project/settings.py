@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from dagster_project.lib.errors import InputError
@@ -149,6 +149,17 @@ class Settings(BaseSettings):
     def _absolute_folder(cls, value: str) -> str:
         return value if "://" in value else str(Path(value).absolute())
 
+    @model_validator(mode="after")
+    def _deployed_are_three(self) -> Self:
+        # here and not in a run: a refit would fail, be tried again, and stop for ever
+        values = (self.deployed_confident, self.deployed_refer, self.deployed_possible_item)
+        given = [value for value in values if value is not None]
+        if given and len(given) < len(values):
+            raise ValueError("of the three deployed thresholds give all or none")
+        if given and given[1] > given[0]:
+            raise ValueError(f"deployed refer {given[1]} is above deployed confident {given[0]}")
+        return self
+
     @property
     def models_dir(self) -> Path:
         """Published model artifacts, one folder a tree hash."""
@@ -170,6 +181,15 @@ class Settings(BaseSettings):
         return self.store / "releases"
 
 
+def _variables() -> tuple[str, ...]:
+    aliases = (field.validation_alias for field in Settings.model_fields.values())
+    return tuple(str(a.choices[0]) for a in aliases if isinstance(a, AliasChoices))
+
+
+VARIABLES = _variables()
+"""The environment variables that are read."""
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment (see the module docstring), with ``overrides`` on top.
 
@@ -184,7 +204,22 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(_env_file=file, **overrides)
     except ValidationError as error:
         first = error.errors()[0]
+        name = f"setting {first['loc'][0]}" if first["loc"] else "settings"
+        got = f" (got {first['input']!r})" if first["loc"] else ""
         raise InputError(
-            f"setting {first['loc'][0]}: {first['msg']} (got {first['input']!r}); "
-            "correct the environment variable or settings.env"
+            f"{name}: {first['msg']}{got}; correct the environment variable or settings.env"
         ) from None
+
+
+def use_settings_of(root: Path) -> Settings:
+    """The settings of a demo root, and nothing else's: real paths in the environment stay unused.
+
+    They go into this process's environment too, for the code servers that it starts.
+    """
+    for name in VARIABLES:
+        os.environ.pop(name, None)
+    for line in (root / SETTINGS_FILE).read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition("=")
+        os.environ[name] = value
+    os.environ["DAGSTER_HOME"] = str((root / "dagster_home").absolute())
+    return load_settings()

@@ -9,7 +9,6 @@ visits could launch runs through it; a small ASGI guard lets only its own pages 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from dagster_project.settings import DEMO_ROOT, load_settings
+from dagster_project.settings import DEMO_ROOT, use_settings_of
 
 HOST = "127.0.0.1"
 APP_FACTORY = "create_app_from_workspace_process_context"
@@ -122,8 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (home / "dagster.yaml").is_file():
         print(f"{options.root}: no results here yet; run `make demo` first", file=sys.stderr)
         return 2
-    os.environ["DAGSTER_HOME"] = str(home)
-    settings = load_settings()
+    settings = use_settings_of(options.root)
     # where the links in metadata point, whatever the webserver's port is
     report_port = urlsplit(settings.report_url).port or 80
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import sys
 import time
@@ -34,7 +33,7 @@ from dagster_project.lib.demo.reviewers import REVIEWERS, simulate_reviews
 from dagster_project.lib.demo.world import World, build_world, read_truth
 from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.lib.files import write_text
-from dagster_project.settings import SETTINGS_FILE, Settings, load_settings
+from dagster_project.settings import SETTINGS_FILE, Settings, load_settings, use_settings_of
 
 REMADE = ("dagster_home", "store", "label_drop", SETTINGS_FILE)
 """What a second demo makes anew; the world itself is kept if it is whole."""
@@ -43,6 +42,9 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 """Run config: the instance keeps every event, the terminal shows the progress only."""
 
 PACKET_SIZE = 500
+MAX_CHANGE = 0.5
+"""Wide: so much planted noise moves thresholds further than a real release should."""
+
 REVIEW_SEED = 5
 
 
@@ -78,16 +80,18 @@ def run_demo(root: Path, size: WorldSize = FULL) -> None:
             _say("4/6 mislabel candidates and tiers, on the noisy labels")
             _run(stage, jobs.REFIT_JOB)
             before = _snapshot(stage)
-            _say(f"    label sensor: {_tick(stage)}")
+            _say(f"    label sensor: {tick(stage)}")
+            deployed = _deploy(root, settings)
+            stage = Stage(build_definitions(deployed), instance, deployed)
             _say("5/6 blind packet, reviews, and what the label sensor makes of them")
             _run(stage, "mislabel_job", assets=["review_packet"])
             n_reviews = _land_reviews(stage, world)
-            request = _tick(stage)
+            request = tick(stage)
             if not isinstance(request, dg.RunRequest):
                 raise RefusedError(f"the label sensor did not ask for a refit: {request}")
             _say(f"    {n_reviews} reviews landed; the label sensor asks for one refit")
-            run_id = _run_request(stage, request)
-            _say(f"    label sensor, one tick later: {_tick(stage)}")
+            run_id = _checked(run_request(stage, request), jobs.REFIT_JOB)
+            _say(f"    label sensor, one tick later: {tick(stage)}")
             _say("6/6 what came of it")
             print(_closing_tables(stage, world, before, run_id))
         print(_where_to_look(root, settings, time.monotonic() - start))
@@ -97,7 +101,7 @@ def run_demo(root: Path, size: WorldSize = FULL) -> None:
 def _lock(root: Path) -> Iterator[None]:
     """One demo at a time in a folder; the kernel drops the lock of a killed one."""
     foreign = root.is_dir() and any(root.iterdir()) and not (root / ".demo.lock").exists()
-    if foreign:
+    if foreign or root.is_file():
         raise InputError(f"{root}: not empty and not made by the demo; pass another --root")
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".demo.lock").open("w") as handle:
@@ -129,12 +133,20 @@ def _prepare(root: Path) -> Settings:
         "TIER_REFIT_STORE": root / "store",
         "NUM_SHARDS": load_settings().num_shards,
         "TIER_REFIT_PACKET_SIZE": PACKET_SIZE,
+        "TIER_REFIT_MAX_THRESHOLD_CHANGE": MAX_CHANGE,
         "TIER_REFIT_REVIEWERS": ",".join(reader.name for reader in REVIEWERS),
     }
     lines = [f"{name}={value}" for name, value in values.items()]
     write_text(root / SETTINGS_FILE, "\n".join(lines) + "\n")
-    os.environ["DAGSTER_HOME"] = str(home)
-    return load_settings()
+    return use_settings_of(root)
+
+
+def _deploy(root: Path, settings: Settings) -> Settings:
+    """What a person does with a release that is good: its values become the deployed ones."""
+    released = (settings.releases_dir / "latest" / "thresholds.env").read_text(encoding="utf-8")
+    known = (root / SETTINGS_FILE).read_text(encoding="utf-8")
+    write_text(root / SETTINGS_FILE, known + released)
+    return use_settings_of(root)
 
 
 @contextmanager
@@ -178,19 +190,18 @@ def _run(
     return _checked(result, job)
 
 
-def _run_request(stage: Stage, request: dg.RunRequest) -> str:
+def run_request(stage: Stage, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
     """What the daemon does with a run request, without the daemon."""
     definition = stage.definitions.resolve_job_def(jobs.REFIT_JOB).get_subset(
         asset_selection=set(request.asset_selection or ()),
         asset_check_selection=set(request.asset_check_keys or ()),
     )
-    result = definition.execute_in_process(
+    return definition.execute_in_process(
         instance=stage.instance,
         tags=dict(request.tags),
         run_config=QUIET,
         raise_on_error=False,
     )
-    return _checked(result, jobs.REFIT_JOB)
 
 
 def _checked(result: dg.ExecuteInProcessResult, job: str) -> str:
@@ -202,7 +213,7 @@ def _checked(result: dg.ExecuteInProcessResult, job: str) -> str:
     return result.run_id
 
 
-def _tick(stage: Stage) -> dg.RunRequest | str:
+def tick(stage: Stage) -> dg.RunRequest | str:
     """One evaluation of the label sensor, exactly as the daemon makes it."""
     sensor = stage.definitions.resolve_sensor_def("label_sensor")
     with dg.build_sensor_context(

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from dagster_project.defs import jobs
+from dagster_project import walkthrough
 from dagster_project.defs.parquet_io import ParquetIOManager, read_stored
 from dagster_project.defs.probabilities import DUMPS, shard_keys
 from dagster_project.lib import files, tables
@@ -60,6 +60,11 @@ class Harness:
     instance: dg.DagsterInstance
     settings: Settings
     definitions: dg.Definitions
+
+    @property
+    def stage(self) -> walkthrough.Stage:
+        """What the walk-through drives, too."""
+        return walkthrough.Stage(self.definitions, self.instance, self.settings)
 
     def publish_model(self, tree_hash: str = MODEL_A) -> None:
         """A published artifact, as far as the stages after the dump can see it."""
@@ -102,18 +107,7 @@ class Harness:
 
     def tick(self) -> dg.RunRequest | str:
         """One evaluation of the label sensor: a run request or the reason to skip."""
-        sensor = self.definitions.resolve_sensor_def("label_sensor")
-        with dg.build_sensor_context(
-            instance=self.instance,
-            definitions=self.definitions,
-            sensor_name="label_sensor",
-            resources={"settings": self.settings},
-        ) as context:
-            data = sensor.evaluate_tick(context)
-        if data.run_requests:
-            assert len(data.run_requests) == 1
-            return data.run_requests[0]
-        return str(data.skip_message)
+        return walkthrough.tick(self.stage)
 
     def request(self) -> dg.RunRequest:
         """A tick that must ask for a run."""
@@ -123,13 +117,7 @@ class Harness:
 
     def run_request(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         """Execute a run request as the daemon would."""
-        job = self.definitions.resolve_job_def(jobs.REFIT_JOB).get_subset(
-            asset_selection=set(request.asset_selection or ()),
-            asset_check_selection=set(request.asset_check_keys or ()),
-        )
-        return job.execute_in_process(
-            instance=self.instance, tags=dict(request.tags), raise_on_error=False
-        )
+        return walkthrough.run_request(self.stage, request)
 
     def refit(self) -> dg.ExecuteInProcessResult:
         """Tick, and run what it asks for."""

@@ -34,13 +34,13 @@ def dataset_index(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[
 def given_labels(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[StoredTable]:
     """The labels that came with the dataset; noisy until reviewed."""
     from dagster_project.lib import dataset
+    from dagster_project.lib.labels.given import given_version
 
     given = dataset.given_labels(settings.dataset_dir)
-    table = StoredTable.of(given)
     per_class = given.group_by("label").len("n").sort("n", "label", descending=[True, False])
     return dg.MaterializeResult(
-        value=table,
-        data_version=dg.DataVersion(table.version),
+        value=StoredTable.of(given),
+        data_version=dg.DataVersion(given_version(given)),
         metadata={
             "labelled": given["label"].count(),
             "without_label": given["label"].null_count(),

@@ -36,8 +36,9 @@ REFIT_CHECKS = [
         ("test_probabilities", "test_dump_complete"),
         ("expert_reviews", "label_drop_status"),
         ("cleaned_labels", "labels_known_and_joined"),
+        ("scored_test_rows", "every_image_accounted_for"),
         ("tier_thresholds", "thresholds_ordered"),
-        ("tier_thresholds", "change_within_bound"),
+        ("tier_report", "change_within_bound"),
         ("tier_report", "tiers_sum_to_n"),
         ("tier_report", "rounding_kept"),
     )
@@ -59,7 +60,7 @@ def build_jobs() -> list[Any]:
         dg.define_asset_job(
             "model_sync_job",
             assets("model_artifact"),
-            description="Fetch and verify the model artifact; unchanged bytes are not transferred.",
+            description="Fetch and verify the model artifact, and publish it by its content.",
             executor_def=in_process,
         ),
         dg.define_asset_job(

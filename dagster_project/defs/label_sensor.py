@@ -31,6 +31,7 @@ ACTIVE = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, St
 BUSY_ASSETS = {dg.AssetKey("tier_thresholds"), *(dg.AssetKey(name) for name in DUMPS.values())}
 BUSY_JOBS = {jobs.REFIT_JOB, jobs.DUMP_JOB}
 RUNS_SEEN = 100
+PAGE = 20
 
 
 class NotReadyError(Exception):
@@ -74,7 +75,7 @@ def wanted_basis(instance: dg.DagsterInstance, settings: Settings) -> tuple[Basi
         raise NotReadyError(f"the label drop cannot be read now: {error}") from error
     version = label_version(_version(given), drop.version)
     basis = Basis(version, tree_hash, dataset_version, settings.num_shards)
-    return basis, [str(refusal) for refusal in drop.refusals]
+    return basis, [refusal.place for refusal in drop.refusals]
 
 
 def common_model(
@@ -109,9 +110,16 @@ def common_model(
 
 
 def fitted_basis(instance: dg.DagsterInstance) -> Basis | None:
-    """What the newest thresholds were fitted on, as they recorded it."""
-    event = _newest(instance, "tier_thresholds")
-    return None if event is None else _basis_of(event)
+    """What the newest thresholds were fitted on, as they recorded it.
+
+    Only a run that went through counts: one that died after its fit has released nothing.
+    """
+    record = _newest_record(instance, "tier_thresholds")
+    if record is None or record.asset_materialization is None:
+        return None
+    run = instance.get_run_by_id(record.run_id)
+    done = run is not None and run.status == Status.SUCCESS
+    return _basis_of(record.asset_materialization) if done else None
 
 
 def attempts(instance: dg.DagsterInstance, wanted: Basis) -> tuple[int, int]:
@@ -169,8 +177,8 @@ def label_sensor(
     started, failed = attempts(instance, wanted)
     if failed >= MAX_ATTEMPTS:
         return dg.SkipReason(
-            f"labels {wanted.label_version}: {failed} refits did not end in thresholds on them; "
-            "mend the cause and run refit_job by hand, or drop new labels"
+            f"labels {wanted.label_version}: {failed} refits did not end in released thresholds "
+            "on them; mend the cause and run refit_job by hand, or drop new labels"
         )
     return dg.RunRequest(
         # unique for each attempt: a bare hash would be deduplicated and a revert never run
@@ -185,17 +193,26 @@ def label_sensor(
 def _newest(
     instance: dg.DagsterInstance, asset: str, partition: str | None = None
 ) -> dg.AssetMaterialization | None:
+    record = _newest_record(instance, asset, partition)
+    return None if record is None else record.asset_materialization
+
+
+def _newest_record(
+    instance: dg.DagsterInstance, asset: str, partition: str | None = None
+) -> dg.EventLogRecord | None:
     """The newest materialization that a run made; events reported from outside are passed over."""
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(
-            asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None
-        ),
-        limit=5,
-    ).records
-    for record in records:
-        if record.asset_materialization and instance.has_run(record.run_id):
-            return record.asset_materialization
-    return None
+    wanted = dg.AssetRecordsFilter(
+        asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None
+    )
+    cursor: str | None = None
+    while True:
+        found = instance.fetch_materializations(wanted, limit=PAGE, cursor=cursor)
+        for record in found.records:
+            if instance.has_run(record.run_id):
+                return record
+        if not found.has_more:
+            return None
+        cursor = found.cursor
 
 
 def _version(event: dg.AssetMaterialization) -> str:

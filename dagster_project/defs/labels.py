@@ -11,6 +11,8 @@ import dagster as dg
 
 from dagster_project.defs import show
 from dagster_project.defs.parquet_io import read_stored, table_path
+from dagster_project.defs.probabilities import dumped_classes
+from dagster_project.lib.errors import InputError
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
@@ -20,23 +22,22 @@ if TYPE_CHECKING:
 INDEX = {"dataset_index": dg.AssetIn("dataset_index")}
 
 
-def known_classes(settings: Settings) -> tuple[str, ...]:
-    """The classes of the model in force."""
-    from dagster_project.lib import model_store
-    from dagster_project.lib.probability_table import read_classes
-
-    return read_classes(model_store.current(settings.models_dir) / "labels.txt")
-
-
 def read_drop(settings: Settings, index: StoredTable) -> "Drop":
     """What the drop says now: the same call for the sensor and for the snapshot."""
     from dagster_project.lib.labels import drop
+    from dagster_project.lib.tables import require_columns
 
     snapshot = table_path(settings, "expert_reviews")
-    in_force = read_stored(settings, "expert_reviews").frame if snapshot.is_file() else None
+    in_force = None
+    if snapshot.is_file():
+        try:
+            in_force = read_stored(settings, "expert_reviews").frame
+            require_columns(snapshot.name, in_force.columns, drop.COLUMNS)
+        except InputError as error:
+            raise InputError(f"{error} Delete {snapshot} to start again from the drop.") from None
     return drop.read_drop(
         settings.labels_uri,
-        classes=known_classes(settings),
+        classes=dumped_classes(settings),
         image_uuids=index.frame["image_uuid"],
         in_force=in_force,
     )
@@ -49,9 +50,13 @@ def expert_reviews(
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
     """Snapshot of the accepted reviews; its version is the hash of what was accepted."""
+    from dagster_project.lib.labels.drop import write_refusals
+
     drop = read_drop(settings, dataset_index)
     for refusal in drop.refusals:
-        context.log.warning(f"left out: {refusal}")
+        context.log.warning(f"left out: {refusal.place}")
+    refused = settings.report_dir / "label_drop_refusals.csv"
+    write_refusals(refused, drop.refusals)
     return dg.MaterializeResult(
         value=StoredTable.of(drop.reviews, {"version": drop.version}),
         data_version=dg.DataVersion(drop.version),
@@ -60,6 +65,7 @@ def expert_reviews(
             "images_reviewed": drop.reviews["image_uuid"].n_unique(),
             "reviewers": drop.reviews["reviewer"].n_unique(),
             "files_refused": len({refusal.file for refusal in drop.refusals}),
+            **show.link(refused, settings),
         },
     )
 
@@ -73,7 +79,7 @@ def label_drop_status(
     return dg.AssetCheckResult(
         passed=not drop.refusals,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"files": drop.n_files, "refused": show.reasons([str(r) for r in drop.refusals])},
+        metadata={"files": drop.n_files, "refused": show.reasons([r.place for r in drop.refusals])},
     )
 
 
@@ -84,10 +90,13 @@ def cleaned_labels(
     """One label an image: the reviewers' majority where there is one, else the given label."""
     from dagster_project.lib.labels.consensus import clean_labels, label_summary
     from dagster_project.lib.labels.drop import label_version
+    from dagster_project.lib.labels.given import given_version
 
     cleaned = clean_labels(given_labels.frame, expert_reviews.frame)
-    version = label_version(given_labels.version, expert_reviews.metadata["version"])
-    table = StoredTable.of(cleaned, {"label_version": version})
+    reviews_version = expert_reviews.metadata["version"]
+    version = label_version(given_version(given_labels.frame), reviews_version)
+    carried = {"label_version": version, "reviews_version": reviews_version}
+    table = StoredTable.of(cleaned, carried)
     return dg.MaterializeResult(
         value=table,
         data_version=dg.DataVersion(table.version),
@@ -103,7 +112,7 @@ def labels_known_and_joined(
     from dagster_project.lib.labels.consensus import label_problems
 
     problems = label_problems(
-        cleaned_labels.frame, dataset_index.frame["image_uuid"], known_classes(settings)
+        cleaned_labels.frame, dataset_index.frame["image_uuid"], dumped_classes(settings)
     )
     return dg.AssetCheckResult(
         passed=not problems,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_project.defs import show
-from dagster_project.defs.labels import known_classes
-from dagster_project.defs.probabilities import DUMPS
+from dagster_project.defs.probabilities import DUMPS, dumped_classes, whole_dump
+from dagster_project.lib.errors import InputError
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
@@ -37,24 +37,28 @@ def mislabel_candidates(
     import polars as pl
 
     from dagster_project.lib.mislabels.candidates import find_candidates
-    from dagster_project.lib.probability_table import from_arrow
 
     metadata: dict[str, Any] = {}
     issues = []
+    models = set()
     for split, shards in zip(DUMPS, (test_probabilities, train_probabilities), strict=True):
+        table = whole_dump(shards, dataset_index, split, settings)
+        models.add(table.metadata["model_tree_hash"])
         found = find_candidates(
-            from_arrow({key: shard.arrow for key, shard in shards.items()}),
+            table,
             cleaned_labels.frame.select("image_uuid", "label"),
             in_sample=IN_SAMPLE[split],
             paths=dataset_index.frame.select("image_uuid", "image_path"),
         )
         metadata |= _publish(found, split, settings)
         issues.append(found.issues.with_columns(split=pl.lit(split)))
-    table = StoredTable.of(pl.concat(issues))
+    if len(models) > 1:
+        raise InputError("test and train shards are of different models: dump the older ones again")
+    candidates = StoredTable.of(pl.concat(issues))
     return dg.MaterializeResult(
-        value=table,
-        data_version=dg.DataVersion(table.version),
-        metadata={"candidates": len(table), **metadata},
+        value=candidates,
+        data_version=dg.DataVersion(candidates.version),
+        metadata={"candidates": len(candidates), **metadata},
     )
 
 
@@ -106,7 +110,7 @@ def review_packet(
         settings.store / "packets",
         PacketDesign(
             reviewers=settings.reviewers,
-            classes=known_classes(settings),
+            classes=dumped_classes(settings),
             n=settings.packet_size,
             control_share=CONTROL_SHARE,
         ),

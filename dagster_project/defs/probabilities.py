@@ -4,6 +4,7 @@ Belongs: the two partitioned dumps, and the check that a dump is whole and from 
 Does not: the forward pass, segments, identity (``lib.inference``).
 """
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import dagster as dg
 
 from dagster_project.defs import show
 from dagster_project.defs.parquet_io import table_metadata, table_path
+from dagster_project.lib.errors import InputError
 from dagster_project.lib.progress import OnProgress
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dagster_project.lib.inference.dump import DumpPlan
+    from dagster_project.lib.probability_table import ProbabilityTable
 
 GPU_POOL = "gpu"
 DUMPS = {"test": "test_probabilities", "train": "train_probabilities"}
@@ -126,6 +129,46 @@ def _log(context: dg.AssetExecutionContext) -> OnProgress:
     return log
 
 
+def whole_dump(
+    shards: dict[str, StoredTable], index: StoredTable, split: str, settings: Settings
+) -> "ProbabilityTable":
+    """One table of all shards of a split.
+
+    The check says first what is wrong; this holds when an asset is materialized without it.
+
+    Raises
+    ------
+    InputError
+        They are not one whole dump of the split by one model.
+    """
+    from dagster_project.lib import dataset
+    from dagster_project.lib.probability_table import completeness_problems, from_arrow
+
+    tables = {key: shard.arrow for key, shard in shards.items()}
+    ids = dataset.split_rows(index.frame, split)["image_uuid"]
+    problems = completeness_problems(tables, ids, settings.num_shards)
+    if problems:
+        raise InputError(f"{DUMPS[split]}: {'; '.join(problems)}")
+    return from_arrow(tables)
+
+
+def dumped_classes(settings: Settings) -> tuple[str, ...]:
+    """The classes of the model that the test shards are of, not of one synced since.
+
+    Raises
+    ------
+    InputError
+        No test shard has been dumped.
+    """
+    from dagster_project.lib import tables
+
+    for key in shard_keys(settings):
+        path = table_path(settings, DUMPS["test"], key)
+        if path.is_file():
+            return tuple(json.loads(tables.read_metadata(path)["classes"]))
+    raise InputError("no test shard has been dumped; run dump_job")
+
+
 def build_dump_check(split: str, dump: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
     """The check that every image of the split has one row, from one model, for this many shards.
 
@@ -155,12 +198,15 @@ def build_dump_check(split: str, dump: dg.AssetsDefinition) -> dg.AssetChecksDef
             keys = [run.partition_key]
             rows = dataset.shard_rows(rows, int(run.partition_key), settings.num_shards)
         paths = {key: table_path(settings, DUMPS[split], key) for key in keys}
-        shards = {key: tables.read_arrow(path) for key, path in paths.items() if path.is_file()}
-        problems = completeness_problems(shards, rows["image_uuid"], settings.num_shards)
+        try:
+            shards = {k: tables.read_arrow(path) for k, path in paths.items() if path.is_file()}
+            problems = completeness_problems(shards, rows["image_uuid"], settings.num_shards)
+        except InputError as error:
+            problems = [f"{error}; dump that shard again"]
         return dg.AssetCheckResult(
             passed=not problems,
             description="; ".join(problems) or None,
-            metadata={"shards_checked": len(shards), "problems": show.reasons(problems)},
+            metadata={"shards_checked": len(keys), "problems": show.reasons(problems)},
         )
 
     return check

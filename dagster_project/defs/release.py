@@ -26,16 +26,12 @@ LATEST = "latest"
 
 
 def deployed_thresholds(settings: Settings) -> "Thresholds | None":
-    """What a fit is compared with: the three environment values, else the newest release."""
-    from dagster_project.lib.tiers import thresholds
+    """What is in service, as the settings say; a release is a candidate until they do."""
+    from dagster_project.lib.tiers.thresholds import known_or_none
 
-    given = thresholds.known_or_none(
+    return known_or_none(
         settings.deployed_confident, settings.deployed_refer, settings.deployed_possible_item
     )
-    newest = settings.releases_dir / LATEST / "thresholds.json"
-    if given is None and newest.is_file():
-        return thresholds.read_deployed(newest)
-    return given
 
 
 def provenance_of(tier_thresholds: StoredTable) -> "Provenance":
@@ -65,24 +61,26 @@ def threshold_release(
     import polars as pl
 
     from dagster_project.lib import files
-    from dagster_project.lib.tiers import release, release_gate, thresholds
+    from dagster_project.lib.tiers import release, release_gate
     from dagster_project.lib.tiers.policy import TierPolicy
+    from dagster_project.lib.tiers.selection import ThresholdFit
 
     policy = TierPolicy.model_validate_json(tier_thresholds.metadata["policy"])
     report = json.loads(tier_report.metadata["report"])
-    deployed = deployed_thresholds(settings)
+    # not the report's own thresholds: either may have been materialized alone since
+    fit = ThresholdFit.model_validate_json(tier_thresholds.metadata["fit"])
     blocked = release_gate.release_gate(
         report,
-        thresholds.Thresholds(**report["thresholds"]),
-        deployed,
+        fit.thresholds,
+        deployed_thresholds(settings),
         max_change=settings.max_threshold_change,
         policy=policy,
     )
+    if report["labels"]["version"] != tier_thresholds.metadata["label_version"]:
+        blocked.append("the report was made on other labels; make it again")
     if blocked:
         raise dg.Failure(f"release blocked: {'; '.join(blocked)}", allow_retries=False)
-    contents = release.release_files(
-        report, policy, provenance_of(tier_thresholds), deployed=deployed
-    )
+    contents = release.release_files(report, policy, provenance_of(tier_thresholds))
     run = {
         "run_id": context.run.run_id,
         "job": context.run.job_name,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_project.defs import show
+from dagster_project.defs.probabilities import whole_dump
 from dagster_project.defs.release import deployed_thresholds
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.files import canonical_json, digest, write_json
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     import polars as pl
 
     from dagster_project.lib.tiers.policy import TierPolicy
-    from dagster_project.lib.tiers.reports import LabelsInfo
     from dagster_project.lib.tiers.selection import ThresholdFit
 
 OWNERS = ["team:data-science"]
+MIN_REVIEWED_SHARE = 0.1
+"""Below this share of reviewed images among the scored ones, labels are called provisional."""
+
 BASIS = ("label_version", "model_tree_hash", "dataset_version")
 
 
@@ -56,20 +59,16 @@ def scored_test_rows(
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
     """Probabilities and labels joined by image: score, rank of the truth, three best classes."""
-    from dagster_project.lib import dataset, probability_table
+    from dagster_project.lib.labels.consensus import n_decided
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
-    shards = {key: shard.arrow for key, shard in test_probabilities.items()}
-    ids = dataset.split_rows(dataset_index.frame, "test")["image_uuid"]
-    problems = probability_table.completeness_problems(shards, ids, settings.num_shards)
-    if problems:
-        # the check says so first; this holds when the asset is materialized without its checks
-        raise InputError(f"test_probabilities: {'; '.join(problems)}")
-    table = probability_table.from_arrow(shards)
+    table = whole_dump(test_probabilities, dataset_index, "test", settings)
     labels = cleaned_labels.frame.select("image_uuid", "label")
     counts = score_counts(table, labels).as_dict()
+    rows = score_rows(table, labels)
     carried = {
-        "label_version": cleaned_labels.metadata["label_version"],
+        **cleaned_labels.metadata,
+        "n_reviewed": str(n_decided(cleaned_labels.frame, rows["image_uuid"])),
         "model_tree_hash": table.metadata["model_tree_hash"],
         "dataset_version": dataset_index.version,
         "n_shards": str(settings.num_shards),
@@ -77,7 +76,7 @@ def scored_test_rows(
         "classes": canonical_json(table.classes),
         "counts": canonical_json(counts),
     }
-    scored = StoredTable.of(score_rows(table, labels), carried)
+    scored = StoredTable.of(rows, carried)
     return dg.MaterializeResult(
         value=scored,
         data_version=dg.DataVersion(digest([scored.version, carried])),
@@ -109,6 +108,11 @@ def tier_thresholds(
     """
     from dagster_project.lib.tiers import curve, pictures, reports, selection
 
+    if scored_test_rows.metadata["reviews_version"] != expert_reviews.metadata["version"]:
+        raise InputError(
+            "scored_test_rows are of other reviews than expert_reviews: "
+            "materialize cleaned_labels and scored_test_rows too"
+        )
     scored = scored_test_rows.frame
     policy = config.over(settings)
     fit = selection.fit_thresholds(scored, policy)
@@ -116,7 +120,6 @@ def tier_thresholds(
         **scored_test_rows.metadata,
         "fit": fit.model_dump_json(),
         "policy": canonical_json(policy.model_dump(mode="json")),
-        "n_reviewed": str(expert_reviews.frame["image_uuid"].n_unique()),
     }
     rules = show.rule_table(fit)
     marked = pictures.curve_png(
@@ -172,13 +175,11 @@ def tier_report(
     tier_thresholds: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
     """``tier_reports.json``: tiers, outcomes, selection; the same at the deployed thresholds."""
-    from dagster_project.lib.tiers import pictures, reports
+    from dagster_project.lib.tiers import pictures
 
     scored = scored_test_rows.frame
     fit = fit_of(tier_thresholds)
-    report = reports.full_report(
-        scored, fit, labels=labels_info(tier_thresholds), deployed=deployed_thresholds(settings)
-    )
+    report = report_of(scored_test_rows, tier_thresholds, settings)
     path = settings.report_dir / "tier_reports.json"
     write_json(path, report)
     tiers = show.tier_table(report)
@@ -194,29 +195,32 @@ def tier_report(
     )
 
 
-@dg.asset(
-    group_name="tiers",
-    kinds={"markdown"},
-    owners=OWNERS,
-    code_version="1",
-    deps=["tier_thresholds"],
-)
+@dg.asset(group_name="tiers", kinds={"markdown"}, owners=OWNERS, code_version="1")
 def evaluation_summary(
-    settings: dg.ResourceParam[Settings], tier_report: StoredTable
+    settings: dg.ResourceParam[Settings],
+    scored_test_rows: StoredTable,
+    tier_thresholds: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
-    """The page to open first: headline numbers that plot over time, the tiers, the pictures."""
-    report = json.loads(tier_report.metadata["report"])
+    """The page to open first: headline numbers that plot over time, the tiers, the pictures.
+
+    Not behind ``tier_report``, whose checks block: a blocked change is what one wants to see.
+    """
+    from dagster_project.lib.tiers import pictures
+
+    report = report_of(scored_test_rows, tier_thresholds, settings)
+    tiers = show.tier_table(report)
+    histogram = pictures.histogram_png(scored_test_rows.frame, fit_of(tier_thresholds).thresholds)
     return dg.MaterializeResult(
-        value=tier_report,
+        value=StoredTable.of(tiers),
         data_version=dg.DataVersion(digest(report)),
         metadata={
             **headline(report),
             "n": report["n"],
             "n_reviewed": report["labels"]["n_reviewed"],
             "provisional": report["labels"]["provisional"],
-            "tiers": show.table(tier_report.frame),
+            "tiers": show.table(tiers),
             **show.published_picture("tier_thresholds", settings),
-            **show.published_picture("confidence_by_tier", settings),
+            **show.inline(histogram, "confidence_by_tier"),
         },
     )
 
@@ -275,12 +279,21 @@ def policy_of(tier_thresholds: StoredTable) -> "TierPolicy":
     return TierPolicy.model_validate_json(tier_thresholds.metadata["policy"])
 
 
-def labels_info(tier_thresholds: StoredTable) -> "LabelsInfo":
-    """Which labels the fit stands on; provisional while no review has returned."""
-    from dagster_project.lib.tiers.reports import LabelsInfo
+def report_of(
+    scored_test_rows: StoredTable, tier_thresholds: StoredTable, settings: Settings
+) -> dict[str, Any]:
+    """``tier_reports.json`` of a fit; provisional while few of the scored images are reviewed."""
+    from dagster_project.lib.tiers.reports import LabelsInfo, full_report
 
+    version = tier_thresholds.metadata["label_version"]
     n_reviewed = int(tier_thresholds.metadata["n_reviewed"])
-    return LabelsInfo(tier_thresholds.metadata["label_version"], n_reviewed == 0, n_reviewed)
+    provisional = n_reviewed < MIN_REVIEWED_SHARE * len(scored_test_rows)
+    return full_report(
+        scored_test_rows.frame,
+        fit_of(tier_thresholds),
+        labels=LabelsInfo(version, provisional, n_reviewed),
+        deployed=deployed_thresholds(settings),
+    )
 
 
 def _published(
@@ -314,15 +327,17 @@ def thresholds_ordered(tier_thresholds: StoredTable) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=passed, metadata=facts)
 
 
-@dg.asset_check(asset=tier_thresholds, blocking=True)
+@dg.asset_check(asset=tier_report, blocking=True)
 def change_within_bound(
-    settings: dg.ResourceParam[Settings], tier_thresholds: StoredTable
+    settings: dg.ResourceParam[Settings], tier_report: StoredTable
 ) -> dg.AssetCheckResult:
     """No threshold moved further from the deployed one than is allowed."""
     from dagster_project.lib.tiers import release_gate
+    from dagster_project.lib.tiers.thresholds import Thresholds
 
+    report = json.loads(tier_report.metadata["report"])
     passed, facts = release_gate.change_bounded(
-        fit_of(tier_thresholds).thresholds,
+        Thresholds(**report["thresholds"]),
         deployed_thresholds(settings),
         settings.max_threshold_change,
     )
@@ -335,6 +350,24 @@ def tiers_sum_to_n(tier_report: StoredTable) -> dg.AssetCheckResult:
     from dagster_project.lib.tiers import release_gate
 
     passed, facts = release_gate.tiers_sum(json.loads(tier_report.metadata["report"]))
+    return dg.AssetCheckResult(passed=passed, metadata=facts)
+
+
+@dg.asset_check(
+    asset=scored_test_rows,
+    blocking=True,
+    additional_ins={"dataset_index": dg.AssetIn("dataset_index")},
+)
+def every_image_accounted_for(
+    scored_test_rows: StoredTable, dataset_index: StoredTable
+) -> dg.AssetCheckResult:
+    """Each image of the test split is scored, or counted where it was left out."""
+    from dagster_project.lib import dataset
+    from dagster_project.lib.tiers import release_gate
+
+    counts = json.loads(scored_test_rows.metadata["counts"])
+    n_split = dataset.split_rows(dataset_index.frame, "test").height
+    passed, facts = release_gate.rows_accounted(len(scored_test_rows), counts, n_split)
     return dg.AssetCheckResult(passed=passed, metadata=facts)
 
 
@@ -358,4 +391,10 @@ ASSETS = [
     evaluation_summary,
     policy_preview,
 ]
-CHECKS = [thresholds_ordered, change_within_bound, tiers_sum_to_n, rounding_kept]
+CHECKS = [
+    every_image_accounted_for,
+    thresholds_ordered,
+    change_within_bound,
+    tiers_sum_to_n,
+    rounding_kept,
+]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,19 +20,19 @@ from typing import Any
 from dagster_project.lib.errors import InputError
 
 CHUNK = 1 << 20
-_MODE = 0o666 & ~0o022
 
 
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside ``path``; on success it is ``path``, on failure it is gone."""
+    """Yield a temporary file beside ``path``; on success it is ``path``, on failure it is gone.
+
+    Who may read it is for the umask to say, here and in folders.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temp = Path(name)
+    temp = _beside(path)
+    temp.touch(exist_ok=False)
     try:
         yield temp
-        temp.chmod(_MODE)
         fsync(temp)
         temp.replace(path)
         fsync(path.parent)
@@ -46,13 +46,9 @@ def publish_folder(path: Path) -> Iterator[Path]:
 
     Meant for content-addressed names: whoever comes second finds equal content in place.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    try:
+    with _folder_beside(path) as temp:
         yield temp
-        temp.chmod(0o755)
-        for item in [*temp.rglob("*"), temp]:
-            fsync(item)
+        _fsync_tree(temp)
         if not path.exists():
             try:
                 temp.rename(path)
@@ -60,8 +56,62 @@ def publish_folder(path: Path) -> Iterator[Path]:
                 if not path.exists():
                     raise
         fsync(path.parent)
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Like :func:`publish_folder`, but an existing folder ``path`` gives way to the new one.
+
+    A folder cannot be renamed over another: the old one is put aside, the new one moves in, the
+    old one is removed. For the moment between two renames a reader finds no ``path``; a process
+    killed there leaves the old one for :func:`restore_folder`.
+    """
+    restore_folder(path)
+    with _folder_beside(path) as temp:
+        yield temp
+        _fsync_tree(temp)
+        old = _put_aside(path)
+        shutil.rmtree(old, ignore_errors=True)  # ``path`` is there, or there is no old one
+        try:
+            if path.exists():
+                path.rename(old)
+            temp.rename(path)
+        finally:
+            restore_folder(path)
+        fsync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(path: Path) -> None:
+    """Move back what a killed :func:`replace_folder` had put aside, if ``path`` is not there."""
+    old = _put_aside(path)
+    if old.exists() and not path.exists():
+        old.rename(path)
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = _beside(path)
+    temp.mkdir()
+    try:
+        yield temp
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    # not mkstemp or mkdtemp: what they make is 0600 or 0700 whatever the umask is
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _put_aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
+
+
+def _fsync_tree(folder: Path) -> None:
+    for item in [*folder.rglob("*"), folder]:
+        fsync(item)
 
 
 def point(link: Path, target: str) -> None:

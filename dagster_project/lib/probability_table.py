@@ -18,7 +18,8 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib import tables
-from dagster_project.lib.errors import InputError, some, unknown_class
+from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.labels.given import check_known, text_ids
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -72,32 +73,55 @@ def read_probabilities(paths: Sequence[Path], classes_file: Path | None = None) 
     Parameters
     ----------
     paths : parquet files with ``image_uuid`` and ``probs`` or ``prob_<class>`` columns.
-    classes_file : one class a line; only needed where the parquet does not name its classes and
-        no ``labels.txt`` lies beside it.
+    classes_file : one class a line; needed only where the parquet does not name its classes and
+        no ``labels.txt`` lies beside it. Where it is given, the parquet must have exactly these.
 
     Raises
     ------
     InputError
         No rows, duplicate id, a value outside [0, 1] or NaN, wrong width, classes that differ
-        between files or are not known.
+        between files, from ``classes_file``, or are not known.
     """
     if not paths:
         raise InputError("no probability files given")
     named = {str(path): tables.read_arrow(path) for path in paths}
     if len(named) < len(paths):
         raise InputError(f"{some(paths)}: a file is given twice; give each once")
-    fallback = [classes_file] if classes_file else [Path(p).parent / "labels.txt" for p in paths]
-    lists = [read_classes(p) for p in fallback if classes_file or p.is_file()]
+    table = from_arrow(
+        named,
+        _classes_beside(paths) if classes_file is None else None,
+        wanted_classes=None if classes_file is None else read_classes(classes_file),
+    )
+    if table.frame.is_empty():
+        raise InputError(f"{some(named, 1)}: the table has no rows")
+    return table
+
+
+def _classes_beside(paths: Sequence[Path]) -> tuple[str, ...] | None:
+    files = [p.parent / "labels.txt" for p in paths if (p.parent / "labels.txt").is_file()]
+    lists = [read_classes(p) for p in files]
     if len(set(lists)) > 1:
-        raise InputError(f"{some(fallback)}: they differ; dump all shards with one model")
-    return from_arrow(named, lists[0] if lists else None)
+        raise InputError(f"{some(files)}: they differ; dump all shards with one model")
+    return lists[0] if lists else None
 
 
 def from_arrow(
-    named: Mapping[str, pa.Table], fallback_classes: Sequence[str] | None = None
+    named: Mapping[str, pa.Table],
+    fallback_classes: Sequence[str] | None = None,
+    *,
+    wanted_classes: Sequence[str] | None = None,
 ) -> ProbabilityTable:
-    """Check and join the arrow tables of one split; keys are used in messages only."""
-    parts = [_checked(name, table, fallback_classes) for name, table in named.items()]
+    """Check and join the arrow tables of one split; keys are used in messages only.
+
+    Parameters
+    ----------
+    named : tables; one may be empty (a split with fewer images than shards).
+    fallback_classes : names for a table that brings none.
+    wanted_classes : names that every table must have, no more and no fewer.
+    """
+    parts = [
+        _checked(name, table, fallback_classes, wanted_classes) for name, table in named.items()
+    ]
     first = parts[0]
     names = list(named)
     for name, part in zip(names[1:], parts[1:], strict=True):
@@ -114,8 +138,6 @@ def from_arrow(
             f"{some(names, 1)}: column image_uuid: {some(twice)} on more than one row; "
             "each image may appear once"
         )
-    if frame.is_empty():
-        raise InputError(f"{some(names, 1)}: the table has no rows")
     joined = {v: np.concatenate([part.views[v] for part in parts]) for v in views}
     return ProbabilityTable(first.classes, frame, joined, first.metadata)
 
@@ -167,22 +189,29 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def _same_model(name_a: str, a: ProbabilityTable, name_b: str, b: ProbabilityTable) -> None:
-    for key in ("model_tree_hash", "tta", "dtype"):
+    for key in ("model_tree_hash", "tta", "dtype", "device"):
         if a.metadata.get(key) != b.metadata.get(key):
             raise InputError(
                 f"{name_b}: {key} is {b.metadata.get(key)}, in {name_a} it is "
                 f"{a.metadata.get(key)}; dump all shards with one model and one setting"
+                + (" (cpu or cuda, not auto)" if key == "device" else "")
             )
 
 
-def _checked(name: str, table: pa.Table, fallback: Sequence[str] | None) -> ProbabilityTable:
+def _checked(
+    name: str,
+    table: pa.Table,
+    fallback: Sequence[str] | None,
+    wanted: Sequence[str] | None,
+) -> ProbabilityTable:
     columns = table.column_names
     tables.require_columns(name, columns, ["image_uuid"])
     metadata = tables.metadata_of(table)
-    classes = _classes(name, columns, metadata, fallback)
+    classes = _classes(name, columns, metadata, fallback, wanted)
     kept = [c for c in ("image_uuid", "patient_id", "error") if c in columns]
-    frame = pl.DataFrame(pl.from_arrow(table.select(kept))).with_columns(
-        pl.col(kept).cast(pl.String)
+    frame = pl.DataFrame(pl.from_arrow(table.select(kept)))
+    frame = frame.with_columns(
+        text_ids(name, frame["image_uuid"]), pl.col(kept[1:]).cast(pl.String)
     )
     if frame["image_uuid"].null_count():
         row = int(frame["image_uuid"].is_null().arg_max() or 0) + 1
@@ -207,31 +236,59 @@ def _checked(name: str, table: pa.Table, fallback: Sequence[str] | None) -> Prob
 
 
 def _classes(
-    name: str, columns: Sequence[str], metadata: Mapping[str, str], fallback: Sequence[str] | None
+    name: str,
+    columns: Sequence[str],
+    metadata: Mapping[str, str],
+    fallback: Sequence[str] | None,
+    wanted: Sequence[str] | None,
 ) -> tuple[str, ...]:
+    """The classes in the order of the outputs; columns have no order of their own but a file's."""
     if "probs" not in columns:
-        wide = tuple(c.removeprefix("prob_") for c in columns if c.startswith("prob_"))
-        if len(wide) < 2:
-            raise InputError(
-                f"{name}: no column 'probs' and no 'prob_<class>' columns; "
-                f"it has {some(columns, 12)}"
-            )
-        return wide
+        found = _classes_of_columns(name, columns)
+        _check_wanted(f"{name}, columns 'prob_<class>'", found, wanted)
+        return tuple(wanted or found)
     if "classes" in metadata:
-        try:
-            found = json.loads(metadata["classes"])
-        except ValueError:
-            found = None
-        if not (isinstance(found, list) and all(isinstance(c, str) for c in found)):
-            raise InputError(f"{name}: parquet metadata 'classes' is not a JSON list of names")
-        if len(found) < 2 or len(set(found)) < len(found):
-            raise InputError(f"{name}: parquet metadata 'classes' repeats a name or has only one")
-        return tuple(found)
-    if fallback is None:
+        found = _classes_of_metadata(name, metadata["classes"])
+        _check_wanted(f"{name}, parquet metadata 'classes'", found, wanted)
+        return found
+    names = wanted or fallback
+    if names is None:
         raise InputError(
             f"{name}: class names are unknown; put labels.txt beside it or pass --classes"
         )
-    return tuple(fallback)
+    return tuple(names)
+
+
+def _classes_of_columns(name: str, columns: Sequence[str]) -> tuple[str, ...]:
+    wide = tuple(c.removeprefix("prob_") for c in columns if c.startswith("prob_"))
+    if len(wide) < 2:
+        raise InputError(
+            f"{name}: no column 'probs' and no 'prob_<class>' columns; it has {some(columns, 12)}"
+        )
+    return wide
+
+
+def _classes_of_metadata(name: str, text: str) -> tuple[str, ...]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not (isinstance(found, list) and all(isinstance(c, str) for c in found)):
+        raise InputError(f"{name}: parquet metadata 'classes' is not a JSON list of names")
+    if len(found) < 2 or len(set(found)) < len(found):
+        raise InputError(f"{name}: parquet metadata 'classes' repeats a name or has only one")
+    return tuple(found)
+
+
+def _check_wanted(where: str, found: Sequence[str], wanted: Sequence[str] | None) -> None:
+    if wanted is None or set(found) == set(wanted):
+        return
+    parts = {
+        "not in --classes": [c for c in found if c not in wanted],
+        "missing": [c for c in wanted if c not in found],
+    }
+    said = "; ".join(f"{what}: {some(names)}" for what, names in parts.items() if names)
+    raise InputError(f"{where}: {said}. Rename or remove columns, or correct the file of --classes")
 
 
 def _matrix(
@@ -272,7 +329,10 @@ def _from_columns(
 ) -> npt.NDArray[np.floating[Any]]:
     for column in (f"prob_{c}" for c in classes):
         if not _is_number(found := table.column(column).type):
-            raise InputError(f"{name}, column {column}: expected numbers, got {found}")
+            raise InputError(
+                f"{name}, column {column}: expected numbers, got {found}; "
+                "rename it if it is no class"
+            )
     columns = [table.column(f"prob_{c}").to_numpy() for c in classes]
     dtype = np.float32 if all(c.dtype == np.float32 for c in columns) else np.float64
     return np.stack(columns, axis=1).astype(dtype)
@@ -306,13 +366,7 @@ def _labels(name: str, table: pa.Table, classes: Sequence[str]) -> pl.Series | N
     columns = table.column_names
     if "label" in columns:
         label = pl.Series(pl.from_arrow(table.column("label"))).cast(pl.String).rename("label")
-        known = label.is_in(list(classes)) | label.is_null()
-        if not known.all():
-            row = int((~known).arg_max() or 0)
-            raise InputError(
-                f"{name} row {row + 1}, column label: {unknown_class(str(label[row]), classes)}. "
-                "Correct it or pass --classes."
-            )
+        check_known(pl.DataFrame(label).with_row_index(tables.ROW, 1), classes, source=name)
         return label
     if "true_idx" in columns:
         index = pl.Series(pl.from_arrow(table.column("true_idx")))

@@ -177,7 +177,7 @@ def read_arrow(path: Path) -> pa.Table:
 
     existing(path)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if file.metadata.num_rows > MAX_PARQUET_ROWS:
                 raise InputError(f"{path.name}: {file.metadata.num_rows} rows is over the limit")
             table = file.read()
@@ -190,12 +190,25 @@ def read_arrow(path: Path) -> pa.Table:
     return table
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The key-value metadata in the footer of a parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    existing(path)
+    try:
+        return metadata_of(pq.read_schema(path).empty_table())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path.name}: not a readable parquet file ({reason})") from None
+
+
 def write_arrow(path: Path, table: pa.Table) -> None:
     """Publish a parquet file: same table, same bytes."""
     import pyarrow.parquet as pq
 
     with publish(path) as temp:
-        pq.write_table(table, temp, compression="zstd")
+        pq.write_table(table, temp, compression="zstd", write_page_checksum=True)
 
 
 def write_csv(path: Path, frame: pl.DataFrame) -> None:

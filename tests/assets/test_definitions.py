@@ -38,7 +38,7 @@ LINEAGE = {
     "possible_item_sweep": {"scored_test_rows", "tier_thresholds"},
     "tier_report": {"scored_test_rows", "tier_thresholds"},
     "threshold_release": {"tier_thresholds", "tier_report"},
-    "evaluation_summary": {"tier_report", "tier_thresholds"},
+    "evaluation_summary": {"scored_test_rows", "tier_thresholds"},
     "policy_preview": {"scored_test_rows"},
 }
 CHECKS = {
@@ -47,8 +47,9 @@ CHECKS = {
     ("train_probabilities", "train_dump_complete", True),
     ("expert_reviews", "label_drop_status", False),
     ("cleaned_labels", "labels_known_and_joined", True),
+    ("scored_test_rows", "every_image_accounted_for", True),
     ("tier_thresholds", "thresholds_ordered", True),
-    ("tier_thresholds", "change_within_bound", True),
+    ("tier_report", "change_within_bound", True),
     ("tier_report", "tiers_sum_to_n", True),
     ("tier_report", "rounding_kept", False),
 }

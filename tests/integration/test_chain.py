@@ -7,6 +7,7 @@ was computed again is read from the event log.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,15 +28,20 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished demo of the small world, with two shards a split."""
+    """A finished demo of the small world, with two shards a split.
+
+    The environment names a production drop and store, which a demo must never touch.
+    """
     folder = tmp_path_factory.mktemp("demo")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NUM_SHARDS", "2")
-        patch.setenv("TIER_REFIT_MAX_THRESHOLD_CHANGE", "1.0")
-        patch.delenv("DAGSTER_HOME", raising=False)
-        run_demo(folder, SMALL)
-        patch.setenv("DAGSTER_HOME", str(folder / "dagster_home"))
-        yield folder
+    before = dict(os.environ)
+    os.environ["NUM_SHARDS"] = "2"
+    os.environ["LABELS_URI"] = str(folder.parent / "production_drop")
+    os.environ["TIER_REFIT_STORE"] = str(folder.parent / "production_store")
+    os.environ.pop("DAGSTER_HOME", None)
+    run_demo(folder, SMALL)
+    yield folder
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,11 @@ def instance(root: Path) -> Iterator[dg.DagsterInstance]:
 
 def materializations(instance: dg.DagsterInstance, asset: str) -> list[dg.EventLogRecord]:
     return list(instance.fetch_materializations(dg.AssetKey(asset), limit=100).records)
+
+
+def test_a_demo_touches_nothing_outside_its_root(root: Path) -> None:
+    assert not (root.parent / "production_drop").exists()
+    assert not (root.parent / "production_store").exists()
 
 
 def test_every_shard_was_dumped_once_and_thresholds_were_fitted_twice(
@@ -74,6 +85,15 @@ def test_the_second_fit_stands_on_reviewed_labels(instance: dg.DagsterInstance, 
     assert "dagster/input_data_version/expert_reviews" in (tags or {})
     report = json.loads((root / "store/report/tier_reports.json").read_text())
     assert report["labels"]["n_reviewed"] > 0
+
+
+def test_the_refit_is_compared_with_what_was_deployed_after_the_first_fit(root: Path) -> None:
+    report = json.loads((root / "store/report/tier_reports.json").read_text())
+    deployed = report["deployed"]["thresholds"]
+    assert (
+        f"TIER_CONFIDENT_THRESHOLD={deployed['confident']}" in (root / "settings.env").read_text()
+    )
+    assert len(report["deployed"]["crossings"]) == 6
 
 
 def test_the_release_verifies_and_names_the_model_that_was_dumped(root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import polars as pl
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from dagster_project.lib.labels.consensus import clean_labels
 from dagster_project.lib.labels.drop import Drop, read_drop
+from dagster_project.lib.labels.given import given_version
 
 CLASSES = ("acne", "eczema")
 IMAGES = pl.Series("image_uuid", ["a", "b", "c"])
@@ -46,6 +48,41 @@ def test_reading_again_after_a_snapshot_changes_nothing(
     again = read(now, second.reviews)
     assert again.version == second.version
     assert again.reviews.equals(second.reviews)
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(drop_files, drop_files)
+def test_no_accepted_judgement_is_lost_while_a_file_is_refused(
+    before: dict[str, list[tuple[str, ...]]], now: dict[str, list[tuple[str, ...]]]
+) -> None:
+    key = ["image_uuid", "reviewer"]
+    first = read(before, None)
+    second = read(now, first.reviews)
+    if second.refusals:
+        assert first.reviews.join(second.reviews, on=key, how="anti").is_empty()
+        mine = {tuple(row[:3]) for rows in now.values() for row in rows}
+        changed = second.reviews.join(first.reviews, on=[*key, "label"], how="anti")
+        assert set(changed.select(*key, "label").rows()) <= mine
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.text(max_size=3), st.none() | st.sampled_from(CLASSES), max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_the_version_of_given_labels_is_that_of_a_mapping(
+    labels: dict[str, str | None], random: Random
+) -> None:
+    def version(rows: list[tuple[str, str | None]]) -> str:
+        schema = {"image_uuid": pl.String, "label": pl.String}
+        return given_version(pl.DataFrame(rows, schema=schema, orient="row"))
+
+    shuffled = list(labels.items())
+    random.shuffle(shuffled)
+    assert version(shuffled) == version(list(labels.items()))
+    for image, label in labels.items():
+        other = labels | {image: "eczema" if label is None else None}
+        assert version(list(other.items())) != version(shuffled)
 
 
 @settings(derandomize=True, max_examples=150, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -692,4 +693,119 @@ def test_a_fault_of_ours_is_not_disguised(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(model_store, "sync", wrong)
     with pytest.raises(ZeroDivisionError):
+        cli.main(["sync", "a", "b"])
+
+
+# outputs that cannot be written
+
+OUTPUTS = {
+    "refit": ["refit", "--probs", "{labelled}", "--out", "{out}"],
+    "mislabels": ["mislabels", "--probs", "{labelled}", "--out", "{out}"],
+    "sync": ["sync", ".", "{out}"],
+    "dump": [
+        *("dump", "--model-dir", ".", "--dataset-dir", ".", "--split", "test"),
+        *("--out", "{out}/x.parquet"),
+    ],
+    "demo": ["demo", "--root", "{out}"],
+}
+
+
+def output_arguments(command: str, given: Path, out: str) -> list[str]:
+    filled = {"{labelled}": str(given / "labelled.parquet"), "{out}": out}
+    arguments = OUTPUTS[command]
+    for old, new in filled.items():
+        arguments = [argument.replace(old, new) for argument in arguments]
+    return arguments
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder where nobody can write")
+def test_a_folder_where_nothing_can_be_made_is_said_before_any_work_even_to_root(
+    run: Run, given: Path, command: str
+) -> None:
+    code, out, err = run(*output_arguments(command, given, "/proc/zz"))
+    assert (code, out) == (2, "")
+    assert err.startswith("tier-refit: /proc/zz: cannot be written (")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_a_name_that_is_too_long_is_no_traceback(run: Run, given: Path, command: str) -> None:
+    code, _, err = run(*output_arguments(command, given, "x" * 300))
+    assert code == 2
+    assert "cannot be written (File name too long)" in err
+
+
+def test_a_file_as_root_of_the_demo_is_bad_usage(run: Run) -> None:
+    Path("file").write_text("mine")
+    code, _, err = run("demo", "--root", "file")
+    assert code == 2
+    assert "is a file, a folder is needed" in err
+    assert Path("file").read_text() == "mine"
+
+
+def test_a_folder_in_place_of_the_dump_is_bad_usage(run: Run) -> None:
+    Path("x.parquet").mkdir()
+    folders = ("--model-dir", ".", "--dataset-dir", ".", "--split", "test")
+    code, _, err = run("dump", *folders, "--out", "x.parquet")
+    assert code == 2
+    assert "x.parquet: is a folder, a file is needed" in err
+
+
+def test_the_check_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    assert run("sync", "gone", "a/b")[0] == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refit_does_not_replace_the_working_folder(run: Run, given: Path) -> None:
+    code, _, err = run("refit", "--probs", given / "labelled.parquet", "--out", ".")
+    assert code == 2
+    assert "the working folder or a mount point cannot be replaced" in err
+
+
+def test_refit_follows_a_link_to_its_folder(run: Run, given: Path, tmp_path: Path) -> None:
+    Path("real").mkdir()
+    Path("link").symlink_to("real")
+    code, out, _ = run("refit", "--probs", given / "labelled.parquet", "--out", "link")
+    assert code == 0
+    assert out.splitlines()[-1] == str(tmp_path / "real")
+    assert Path("link").is_symlink()
+    assert release.verify(Path("link")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "provisional"), [([], True), (["--reviewed"], False)], ids=["default", "reviewed"]
+)
+def test_how_many_labels_are_reviewed_is_not_known_to_the_command_line(
+    run: Run, given: Path, options: list[str], provisional: bool
+) -> None:
+    assert run("refit", "--probs", given / "labelled.parquet", *options, "--out", "o")[0] == 0
+    labels = report_of("o")["labels"]
+    assert (labels["provisional"], labels["n_reviewed"]) == (provisional, None)
+    assert "not known" in Path("o/report.md").read_text().splitlines()[2]
+
+
+def test_a_policy_that_is_a_folder_is_named_once(run: Run, given: Path) -> None:
+    probs = given / "labelled.parquet"
+    code, _, err = run("refit", "--probs", probs, "--policy", ".", "--out", "o")
+    assert (code, err) == (2, "tier-refit: .: no such policy file\n")
+
+
+def test_a_full_disk_is_one_line_and_exit_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "models/a")
+
+    monkeypatch.setattr(model_store, "sync", full)
+    code, out, err = run("sync", "a", "b")
+    assert (code, out) == (1, "")
+    assert "No space left on device: 'models/a'; make room" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_another_fault_of_the_system_is_not_disguised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(model_store, "sync", wrong)
+    with pytest.raises(PermissionError):
         cli.main(["sync", "a", "b"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_published_file_appears_whole_and_readable_by_others(tmp_path: Path) -> None:
+def test_a_published_file_appears_whole(tmp_path: Path) -> None:
     target = tmp_path / "new" / "a.txt"
     with files.publish(target) as temp:
         temp.write_text("half")
         assert not target.exists()
         temp.write_text("whole")
     assert target.read_text() == "whole"
-    assert stat.S_IMODE(target.stat().st_mode) == 0o644
     assert names(target.parent) == ["a.txt"]
 
 
@@ -88,7 +88,6 @@ def test_a_published_folder_appears_whole(tmp_path: Path) -> None:
         (temp / "sub" / "a.txt").write_text("a")
         assert not (tmp_path / "store" / "f").exists()
     assert (tmp_path / "store" / "f" / "sub" / "a.txt").read_text() == "a"
-    assert stat.S_IMODE((tmp_path / "store" / "f").stat().st_mode) == 0o755
     assert names(tmp_path / "store") == ["f"]
 
 
@@ -213,3 +212,86 @@ def test_hashes_are_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert files.sha256_file(tmp_path / "a") == files.sha256_bytes(b"abc") == known
+
+
+@pytest.fixture
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The umask of the test's parameter, for the time of the test."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.parametrize(
+    "umask",
+    [
+        pytest.param(0o022, id="read_by_all"),
+        pytest.param(0o027, id="read_by_group"),
+        pytest.param(0o077, id="private"),
+        pytest.param(0o002, id="written_by_group"),
+    ],
+    indirect=True,
+)
+def test_who_may_read_what_is_written_is_for_the_umask_to_say(umask: int, tmp_path: Path) -> None:
+    files.write_text(tmp_path / "new" / "a.txt", "a")
+    for name, publish in (("kept", files.publish_folder), ("replaced", files.replace_folder)):
+        with publish(tmp_path / name) as temp:
+            (temp / "a.txt").write_text("a")
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert len(found) == 6
+    assert found == {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in found}
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        with files.replace_folder(tmp_path / "f") as temp:
+            (temp / f"{text}.txt").write_text(text)
+    assert names(tmp_path / "f") == ["second.txt"]
+    assert names(tmp_path) == ["f"]
+
+
+def test_the_old_folder_stays_if_the_block_fails(tmp_path: Path) -> None:
+    (tmp_path / "f" / "old").mkdir(parents=True)
+    with pytest.raises(ValueError, match="boom"), files.replace_folder(tmp_path / "f") as temp:
+        (temp / "new").mkdir()
+        raise ValueError("boom")
+    assert names(tmp_path / "f") == ["old"]
+    assert names(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("fault", [OSError, KeyboardInterrupt], ids=["error", "ctrl_c"])
+def test_the_old_folder_is_moved_back_if_the_new_one_cannot_move_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[BaseException]
+) -> None:
+    (tmp_path / "f" / "old").mkdir(parents=True)
+    rename = Path.rename
+
+    def no_way_in(self: Path, target: Path) -> Path:
+        if self.suffix == ".tmp":
+            raise fault("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", no_way_in)
+    with pytest.raises(fault), files.replace_folder(tmp_path / "f"):
+        pass
+    assert names(tmp_path / "f") == ["old"]
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_process_killed_between_the_renames_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "f" / "old").mkdir(parents=True)
+    (tmp_path / "f").rename(tmp_path / ".f.replaced")  # where it was killed
+    with pytest.raises(ValueError, match="boom"), files.replace_folder(tmp_path / "f"):
+        raise ValueError("boom")
+    assert names(tmp_path / "f") == ["old"]
+    with files.replace_folder(tmp_path / "f") as temp:
+        (temp / "new").mkdir()
+    assert names(tmp_path / "f") == ["new"]
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_folder_that_was_put_aside_never_covers_a_newer_one(tmp_path: Path) -> None:
+    for name in ("f/new", ".f.replaced/old"):  # killed before the old one was removed
+        (tmp_path / name).mkdir(parents=True)
+    files.restore_folder(tmp_path / "f")
+    assert names(tmp_path / "f") == ["new"]

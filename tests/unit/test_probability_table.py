@@ -43,6 +43,12 @@ def table(
     return tables.with_metadata(made, {"classes": json.dumps(CLASSES)} | (metadata or {}))
 
 
+def wide(**columns: Any) -> pa.Table:
+    """The same two rows with a column a class, and more such columns."""
+    probs = {name: MATRIX[:, i] for i, name in enumerate(CLASSES)} | columns
+    return pa.table({"image_uuid": ["a", "b"]} | {f"prob_{k}": v for k, v in probs.items()})
+
+
 def save(path: Path, made: pa.Table) -> Path:
     pq.write_table(made, path)
     return path
@@ -155,7 +161,11 @@ WRONG = [
     pytest.param(table(true_idx=[-1, 0]), "row 1, column true_idx: -1", id="negative_index"),
     pytest.param(table(true_idx=[0.0, 1.5]), "row 2, column true_idx: 1.5", id="index_and_a_half"),
     pytest.param(table(true_idx=["0", "x"]), "true_idx: expected whole numbers", id="text_index"),
-    pytest.param(table().slice(0, 0), "the table has no rows", id="no_rows"),
+    pytest.param(
+        table(image_uuid=[0.0, 1.0]),
+        "column image_uuid: expected text or whole numbers, got Float64; write the ids as text",
+        id="float_ids",
+    ),
     pytest.param(
         table(metadata={"classes": "acne,eczema,tinea"}), "not a JSON list of names", id="no_json"
     ),
@@ -168,7 +178,7 @@ WRONG = [
     ),
     pytest.param(
         pa.table({"image_uuid": ["a"], "prob_acne": ["0.5"], "prob_tinea": ["0.1"]}),
-        "column prob_acne: expected numbers, got string",
+        "column prob_acne: expected numbers, got string; rename it if it is no class",
         id="text_columns",
     ),
 ]
@@ -180,6 +190,75 @@ def test_a_fault_is_refused_with_its_row(made: pa.Table, message: str) -> None:
         from_arrow({"p.parquet": made})
     assert "p.parquet" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        pytest.param(
+            wide(max=[1.0, 1.0]),
+            "columns 'prob_<class>': not in --classes: 'max'. Rename or remove",
+            id="left_over_column",
+        ),
+        pytest.param(
+            wide().drop_columns("prob_tinea"),
+            "columns 'prob_<class>': missing: 'tinea'.",
+            id="missing_column",
+        ),
+        pytest.param(
+            table(metadata={"classes": '["acne", "ezcema", "tinea"]'}),
+            "metadata 'classes': not in --classes: 'ezcema'; missing: 'eczema'.",
+            id="metadata",
+        ),
+    ],
+)
+def test_classes_that_are_not_those_asked_for_are_refused(
+    tmp_path: Path, made: pa.Table, message: str
+) -> None:
+    (tmp_path / "c.txt").write_text("acne\neczema\ntinea\n")
+    with pytest.raises(InputError, match=message) as caught:
+        read_probabilities([save(tmp_path / "p.parquet", made)], tmp_path / "c.txt")
+    assert "p.parquet" in str(caught.value)
+
+
+def test_columns_take_the_order_of_the_classes_asked_for_and_lists_keep_their_own(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "c.txt").write_text("tinea\nacne\neczema\n")
+    columns = read_probabilities([save(tmp_path / "w.parquet", wide())], tmp_path / "c.txt")
+    assert columns.classes == ("tinea", "acne", "eczema")
+    np.testing.assert_array_equal(columns.probs, MATRIX[:, [2, 0, 1]])
+    lists = read_probabilities([save(tmp_path / "l.parquet", table())], tmp_path / "c.txt")
+    assert lists.classes == CLASSES
+    np.testing.assert_array_equal(lists.probs, MATRIX)
+
+
+def test_a_file_without_rows_is_refused_where_a_person_gives_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"p\.parquet.*: the table has no rows"):
+        read_probabilities([save(tmp_path / "p.parquet", table().slice(0, 0))])
+
+
+@pytest.mark.parametrize("kind", [LIST, pa.list_(pa.float64(), 3)], ids=["list", "fixed_size"])
+def test_a_shard_without_rows_is_a_table(kind: pa.DataType) -> None:
+    empty = table(kind=kind, label=["acne", None]).slice(0, 0)
+    assert from_arrow({"x": empty}).probs.shape == (0, 3)
+    assert from_arrow({"x": empty, "y": table(kind=kind)}).probs.shape == (2, 3)
+    none = pa.Table.from_batches([], empty.schema)
+    assert from_arrow({"x": none}).scored().probs.shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        pytest.param(pa.large_string(), ["0", "1"], id="large_string"),
+        pytest.param(pa.dictionary(pa.int8(), pa.string()), ["0", "1"], id="category"),
+        pytest.param(pa.int32(), ["0", "1"], id="whole_numbers"),
+    ],
+)
+def test_ids_are_read_as_text(kind: pa.DataType, text: list[str]) -> None:
+    values = [0, 1] if pa.types.is_integer(kind) else text
+    read = from_arrow({"x": table(image_uuid=pa.array(values, kind))})
+    assert read.frame["image_uuid"].to_list() == text
 
 
 def shard(ids: list[str], metadata: dict[str, str] | None = None, **columns: Any) -> pa.Table:
@@ -196,7 +275,7 @@ def test_shards_are_one_table_in_the_order_given() -> None:
     assert read.probs.shape == (3, 3)
 
 
-@pytest.mark.parametrize("key", ["model_tree_hash", "tta", "dtype"])
+@pytest.mark.parametrize("key", ["model_tree_hash", "tta", "dtype", "device"])
 def test_shards_of_different_models_or_settings_are_refused(key: str) -> None:
     other = shard(["b"], DUMPED | {key: "other"})
     with pytest.raises(InputError, match=f"^second: {key} is other, in first it is"):
@@ -318,6 +397,12 @@ def test_what_keeps_shards_from_being_one_whole_dump(
     shards: dict[str, pa.Table], problems: list[str]
 ) -> None:
     assert completeness_problems(shards, IMAGES, 2) == problems
+
+
+def test_an_empty_shard_of_a_small_split_is_complete() -> None:
+    empty = shard(["x"], DUMPED).slice(0, 0)
+    assert completeness_problems(WHOLE | {"02": empty}, IMAGES, 2) == []
+    assert completeness_problems({"02": empty}, IMAGES.head(0), 2) == []
 
 
 def test_a_shard_with_errors_is_complete() -> None:

@@ -60,17 +60,31 @@ def dump_to(
 ) -> tuple[pa.Table, bool]:
     """Publish the dump at ``out``, or find an equal one there.
 
+    Equal has the same identity and, where one is asked for, the same kind of device.
+
     Returns
     -------
     The table, and whether it was already there (then nothing was computed).
     """
-    if published_identity(out) == plan.identity:
+    found = _published(plan, out)
+    if found is not None:
         on_progress(plan.rows.height, plan.rows.height)
-        return tables.read_arrow(out), True
+        return found, True
     table = run_dump(plan, segments_dir, on_progress=on_progress)
     tables.write_arrow(out, table)
     discard_segments(segments_dir, plan.identity)
     return table, False
+
+
+def _published(plan: DumpPlan, out: Path) -> pa.Table | None:
+    if published_identity(out) != plan.identity:
+        return None
+    try:
+        table = tables.read_arrow(out)
+    except InputError:  # a sound footer over damaged pages: computed again
+        return None
+    asked = plan.options.device
+    return table if asked in ("auto", tables.metadata_of(table).get("device")) else None
 
 
 def published_identity(path: Path) -> str | None:
@@ -108,11 +122,12 @@ def run_dump(plan: DumpPlan, segments_dir: Path, *, on_progress: OnProgress = si
     """
     folder = segments_dir / plan.identity
     spans = _spans(0, plan.rows.height, plan.options.segment_rows)
-    todo = [n for n, span in enumerate(spans) if _read(plan, folder, n, span) is None]
-    if todo:
-        with gpu_lease.lease_device(plan.options.device) as device:
-            _compute(plan, folder, {n: spans[n] for n in todo}, device, on_progress)
-    return _compact(plan, folder, spans)
+    with gpu_lease.lease_device(plan.options.device) as device:
+        found = (_read(plan, folder, n, span, device) for n, span in enumerate(spans))
+        todo = {n: spans[n] for n, part in enumerate(found) if part is None}
+        if todo:
+            _compute(plan, folder, todo, device, on_progress)
+    return _compact(plan, folder, spans, device)
 
 
 def _compute(
@@ -143,7 +158,7 @@ def _compute(
                 done += span[1] - span[0]
                 on_progress(done, plan.rows.height)
             table = _concatenated(parts)
-            segments.write_segment(folder, number, table, layout=_layout(plan))
+            segments.write_segment(folder, number, table, layout=_layout(plan, device))
 
 
 def _batch(
@@ -217,8 +232,8 @@ def _schema(plan: DumpPlan) -> pa.Schema:
     )
 
 
-def _compact(plan: DumpPlan, folder: Path, spans: Sequence[Span]) -> pa.Table:
-    found = [_read(plan, folder, n, span) for n, span in enumerate(spans)]
+def _compact(plan: DumpPlan, folder: Path, spans: Sequence[Span], device: str) -> pa.Table:
+    found = [_read(plan, folder, n, span, device) for n, span in enumerate(spans)]
     parts = [part for part in found if part is not None]
     if len(parts) != len(spans):
         raise InputError(f"{folder}: segments vanished while they were joined; dump again")
@@ -231,6 +246,7 @@ def _compact(plan: DumpPlan, folder: Path, spans: Sequence[Span]) -> pa.Table:
         "n_shards": str(plan.n_shards),
         "tta": "true" if plan.options.tta else "false",
         "dtype": plan.options.dtype,
+        "device": device,
         "null_fields": json.dumps(plan.null_fields),
         "views": json.dumps(views.view_names(tta=plan.options.tta)),
         "preprocess_digest": preprocess_digest(plan.spec),
@@ -246,15 +262,15 @@ def _concatenated(parts: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(parts).combine_chunks()
 
 
-def _read(plan: DumpPlan, folder: Path, number: int, span: Span) -> pa.Table | None:
+def _read(plan: DumpPlan, folder: Path, number: int, span: Span, device: str) -> pa.Table | None:
     ids = plan.rows["image_uuid"][span[0] : span[1]].to_list()
-    return segments.read_segment(folder, number, ids, layout=_layout(plan), schema=_schema(plan))
+    layout, schema = _layout(plan, device), _schema(plan)
+    return segments.read_segment(folder, number, ids, layout=layout, schema=schema)
 
 
-def _layout(plan: DumpPlan) -> str:
-    """What decides which rows share a forward pass, and where it runs."""
-    options = plan.options
-    return f"{options.segment_rows} rows, batches of {options.batch_size}, {options.device}"
+def _layout(plan: DumpPlan, device: str) -> str:
+    """What decides which rows share a forward pass, and the kind of device that it runs on."""
+    return f"{plan.options.segment_rows} rows, batches of {plan.options.batch_size}, {device}"
 
 
 def _spans(first: int, last: int, size: int) -> list[Span]:

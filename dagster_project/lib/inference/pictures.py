@@ -23,6 +23,6 @@ def confidence_png(shard: pa.Table, name: str) -> bytes:
     figure = house.new_figure(5.0, 2.6)
     axes = figure.add_subplot()
     axes.hist(scores, bins=np.linspace(0, 1, 41).tolist(), color=house.CONFIDENT)
-    axes.set(xlim=(0, 1), xlabel="largest probability", ylabel="images")
+    axes.set(xlim=(0, 1), ylim=(0, None), xlabel="largest probability", ylabel="images")
     axes.set_title(f"Confidence of {len(scores):,} images, {name}")
     return house.png(figure, dpi=90)

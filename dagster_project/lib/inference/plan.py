@@ -2,7 +2,8 @@
 
 Belongs: checking options, model files, questionnaire and images before the first forward pass.
 Does not: the forward pass (``dump``); choosing which rows are a shard's (``dataset``).
-Concept: two dumps with equal identity have equal content, so the second need not be computed.
+Concept: two dumps with equal identity differ by float noise only (another batch size, device or
+torch), so the second need not be computed.
 Labels are no part of it and neither are other shards' rows: that is why new labels never cost GPU
 time, and a new image costs one shard. The parts are kept in readable form, to answer "why is this
 stale, and what would it cost?".

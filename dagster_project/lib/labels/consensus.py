@@ -93,6 +93,12 @@ def _votes(reviews: pl.DataFrame) -> pl.DataFrame:
     return total.join(options, on="image_uuid", how="left")
 
 
+def n_decided(cleaned: pl.DataFrame, image_uuids: pl.Series) -> int:
+    """How many of these images reviewers decided: confirmed or corrected the given label."""
+    decided = cleaned.filter(pl.col("status").is_in(["confirmed", "corrected"]))
+    return decided.filter(pl.col("image_uuid").is_in(image_uuids.implode())).height
+
+
 def label_problems(
     labels: pl.DataFrame, image_uuids: pl.Series, classes: Sequence[str]
 ) -> list[str]:

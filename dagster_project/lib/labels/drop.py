@@ -1,10 +1,11 @@
 """The label drop: reviews that dermatologists return as CSV files, read as one value.
 
-Belongs: listing the drop, accepting or refusing each file whole, the version of what is accepted.
-Does not: watching (``defs.label_sensor``), consensus (``consensus``), anything that writes.
-Concept: a pure function of (files, classes, images, what is in force). A file with a fault counts
-as not returned: its last accepted content stays in force. The version hashes accepted content
-only, so touching, renaming or reordering files is no new version.
+Belongs: accepting or refusing each file whole, the version of what is accepted, the list of faults.
+Does not: watching (``defs.label_sensor``), consensus (``consensus``).
+Concept: a pure function of (files, classes, images, what is in force). The version hashes accepted
+content only, so touching, renaming or splitting files is no new version, and what is in force need
+not lie in the file that it is recorded under. Therefore nothing in force is withdrawn while any
+file is refused: nobody can tell which judgements the refused file was to hold.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from dagster_project.lib import files, tables
-from dagster_project.lib.errors import InputError, unknown_class
+from dagster_project.lib.errors import InputError, some, unknown_class
 from dagster_project.lib.labels import drop_source
 from dagster_project.lib.labels.drop_source import DropUnreadable
 
-__all__ = ["Drop", "DropUnreadable", "Refusal", "label_version", "read_drop"]
+__all__ = ["Drop", "DropUnreadable", "Refusal", "label_version", "read_drop", "write_refusals"]
 
 UNSURE = "unsure"
 NOT_USABLE = "not_usable"
@@ -40,18 +42,35 @@ _SEEN = MAX_FAULTS + 1
 
 @dataclass(frozen=True)
 class Refusal:
-    """One fault of a refused file; ``row`` counts as a spreadsheet does (the header is row 1)."""
+    """One fault of a refused file.
+
+    Attributes
+    ----------
+    row : as a spreadsheet counts (the header is row 1); None where the fault has no row.
+    column : None where the fault has no column.
+    kind : what is wrong, in words of ours only.
+    reason : the same with what stands in the cells, and the mend.
+    """
 
     file: str
     row: int | None
     column: str | None
+    kind: str
     reason: str
 
+    @property
+    def place(self) -> str:
+        """For logs and metadata, no content: ``ann.csv row 5, column label: unknown class``."""
+        return f"{self._where()}: {self.kind}"
+
     def __str__(self) -> str:
-        """``derm_a.csv row 4, column label: unknown class ...``."""
+        """For those who mend it: ``ann.csv row 5, column label: unknown class "akne" ...``."""
+        return f"{self._where()}: {self.reason}"
+
+    def _where(self) -> str:
         row = f" row {self.row}" if self.row is not None else ""
         column = f", column {self.column}" if self.column is not None else ""
-        return f"{self.file}{row}{column}: {self.reason}"
+        return f"{self.file}{row}{column}"
 
 
 @dataclass(frozen=True)
@@ -82,9 +101,10 @@ def read_drop(
 ) -> Drop:
     """Read every review file of the drop and say what counts.
 
-    Files are taken in name order. A refused file contributes its rows of ``in_force`` instead; a
-    row of these that contradicts a file earlier in name order is left out. A drop without any
-    accepted judgement keeps ``in_force`` as it is.
+    Files are taken in name order, and one that contradicts what stands before it is refused. In
+    the place of a refused file stand the rows of ``in_force`` recorded under its name. While any
+    file is refused, or where nothing is accepted at all, the rest of ``in_force`` stays too. An
+    accepted file that says otherwise about the same image and reviewer always wins over it.
 
     Parameters
     ----------
@@ -109,8 +129,21 @@ def read_drop(
             kept = before.filter(pl.col("file") == file.name)
             rows = kept.join(_different(kept, accepted), on=_KEY, how="anti")
         accepted = pl.concat([accepted, rows])
-    reviews = _canonical(before if accepted.is_empty() else accepted)
+    if refusals or accepted.is_empty():
+        accepted = pl.concat([accepted, before.join(accepted, on=_KEY, how="anti")])
+    reviews = _canonical(accepted)
     return Drop(_version(reviews), reviews, tuple(refusals), len(found))
+
+
+def write_refusals(path: Path, refusals: Sequence[Refusal]) -> None:
+    """Publish the faults as CSV ``file, row, column, kind, reason``, for those who mend the files.
+
+    ``reason`` holds what stands in the cells: keep the file where the reviews themselves may lie.
+    """
+    schema = {"file": pl.String, "row": pl.Int64, "column": pl.String}
+    schema |= {"kind": pl.String, "reason": pl.String}
+    rows = [(r.file, r.row, r.column, r.kind, r.reason) for r in refusals]
+    tables.write_csv(path, pl.DataFrame(rows, schema=schema, orient="row"))
 
 
 def label_version(given_version: str, reviews_version: str) -> str:
@@ -139,13 +172,17 @@ def _read_file(
     empty = pl.DataFrame(schema=SCHEMA)
     if file.data is None:
         reason = f"over {drop_source.MAX_FILE_BYTES >> 20} MiB; split it into several files"
-        return empty, [Refusal(file.name, None, None, reason)]
+        return empty, [Refusal(file.name, None, None, "too large", reason)]
     try:
         # The name is given to the refusal, not to the parser, so that its message has only a row.
         frame = tables.parse_csv("", file.data)
+    except InputError as error:
+        return empty, [_from_message(file.name, "not a proper CSV", str(error))]
+    try:
         tables.require_columns("", frame.columns, _REQUIRED)
     except InputError as error:
-        return empty, [_from_message(file.name, str(error))]
+        kind = f"missing column {some(c for c in _REQUIRED if c not in frame.columns)}"
+        return empty, [_from_message(file.name, kind, str(error))]
     optional = [c for c in ("confidence", "comment") if c not in frame.columns]
     judged = (
         frame.select(c for c in frame.columns if c in COLUMNS)
@@ -166,10 +203,10 @@ def _read_file(
     return rows, sorted(faults, key=lambda f: (f.row or 0, f.column or ""))
 
 
-def _from_message(name: str, message: str) -> Refusal:
+def _from_message(name: str, kind: str, message: str) -> Refusal:
     match = re.match(r"^(?: row (\d+))?: (.*)$", message, re.DOTALL)
     row, reason = match.groups() if match else (None, message)
-    return Refusal(name, int(row) if row else None, None, reason)
+    return Refusal(name, int(row) if row else None, None, kind, reason)
 
 
 def _cell_faults(
@@ -179,26 +216,38 @@ def _cell_faults(
     number = pl.col("confidence").cast(pl.Float64, strict=False)
     # NaN is no number here: polars orders it above 1, and a null never passes the filter.
     in_range = number.is_not_nan() & number.is_between(0, 1)
-    tests: list[tuple[str, pl.Expr, str]] = [
-        ("image_uuid", pl.col("image_uuid").is_null(), "empty; every judgement needs its image"),
-        ("reviewer", pl.col("reviewer").is_null(), "empty; every judgement needs its reviewer"),
+    tests: list[tuple[str, pl.Expr, str, str]] = [
+        (
+            "image_uuid",
+            pl.col("image_uuid").is_null(),
+            "empty",
+            "empty; every judgement needs its image",
+        ),
+        (
+            "reviewer",
+            pl.col("reviewer").is_null(),
+            "empty",
+            "empty; every judgement needs its reviewer",
+        ),
         (
             "image_uuid",
             ~pl.col("image_uuid").is_in(image_uuids.implode()),
+            "unknown image",
             'unknown image "{}"; return the ids of the packet unchanged',
         ),
-        ("label", ~pl.col("label").is_in(allowed), ""),
+        ("label", ~pl.col("label").is_in(allowed), "unknown class", ""),
         (
             "confidence",
             pl.col("confidence").is_not_null() & ~in_range.fill_null(value=False),
+            "not a number from 0 to 1",
             '"{}" is not a number from 0 to 1',
         ),
     ]
     faults: list[Refusal] = []
-    for column, wrong, reason in tests:
+    for column, wrong, kind, reason in tests:
         for row in judged.filter(wrong).head(_SEEN).iter_rows(named=True):
             said = reason.format(row[column]) if reason else unknown_class(row["label"], allowed)
-            faults.append(Refusal(row["file"], row[tables.ROW], column, said))
+            faults.append(Refusal(row["file"], row[tables.ROW], column, kind, said))
     return faults
 
 
@@ -221,7 +270,8 @@ def _conflict(row: dict[str, str | int], where: str) -> Refusal:
         f'"{row["label"]}" for image "{row["image_uuid"]}" by reviewer "{row["reviewer"]}", '
         f'but {where} says "{row["label_first"]}"; keep one'
     )
-    return Refusal(str(row["file"]), int(row[tables.ROW]), "label", reason)
+    kind = f"contradicts {where}"
+    return Refusal(str(row["file"]), int(row[tables.ROW]), "label", kind, reason)
 
 
 def _different(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
@@ -233,12 +283,17 @@ def _different(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
 def _capped(name: str, faults: list[Refusal]) -> list[Refusal]:
     if len(faults) <= MAX_FAULTS:
         return faults
-    return [*faults[:MAX_FAULTS], Refusal(name, None, None, "and more faults of these kinds")]
+    more = "and more faults of these kinds"
+    return [*faults[:MAX_FAULTS], Refusal(name, None, None, more, more)]
 
 
 def _canonical(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row for each image and reviewer; which of equal judgements stays depends on content."""
-    return rows.sort(COLUMNS).unique(_KEY, keep="first", maintain_order=True)
+    """One row for each image and reviewer, by these; of equal judgements that of the first file.
+
+    The first, because a row in force must stay recorded under the file in whose place it stands
+    when that is refused: else the next reading would find another order of files.
+    """
+    return rows.sort("file", *COLUMNS[:-1]).unique(_KEY, keep="first").sort(_KEY)
 
 
 def _version(reviews: pl.DataFrame) -> str:

@@ -1,17 +1,23 @@
 """Where review files lie: a folder or an S3 prefix, read into memory as (name, bytes).
 
-Belongs: listing, size cap, a second try when files change under the reader.
-Does not: what the bytes mean (``drop``).
-Concept: either one consistent reading of all files, or :class:`DropUnreadable`.
+Belongs: listing, size cap, time limit, a second try when files change under the reader.
+Does not: what the bytes mean (``drop``), the S3 client and its errors (``lib.s3``).
+Concept: either one consistent reading of all files, or :class:`DropUnreadable`; never longer than
+:data:`DEADLINE_S`, whatever hangs (name server, credentials, mount, a server that sends a byte now
+and then).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
+from dagster_project.lib import s3
 from dagster_project.lib.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +25,11 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 8 << 20
 """A review file has a few hundred rows; at ~80 bytes each this is a hundred thousand."""
+DEADLINE_S = 40.0
+"""For the whole drop: a sensor tick is given 60 s, and other things happen in it."""
+CONNECT_S = 5.0
+READ_S = 10.0
+ATTEMPTS = 2
 _TRIES = 3
 
 
@@ -44,25 +55,49 @@ def read_files(uri: str) -> list[DropFile]:
     Raises
     ------
     DropUnreadable
-        No access, not a folder, or files that keep changing.
+        No access, not a folder, files that keep changing, no answer in time. One line, without
+        the credentials that a URL may hold.
     """
-    read = _reader(uri)
+    try:
+        return _within(DEADLINE_S, lambda: _read_consistently(uri))
+    except TimeoutError:
+        raise DropUnreadable(f"{s3.shown(uri)}: not read within {DEADLINE_S:g} s") from None
+    except InputError as error:
+        raise DropUnreadable(str(error)) from None
+
+
+def _within(seconds: float, read: Callable[[], list[DropFile]]) -> list[DropFile]:
+    """What ``read`` returns or raises, or TimeoutError; a hung one is left to its own end."""
+    outcome: Future[list[DropFile]] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(read())
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            outcome.set_exception(error)
+
+    # a daemon, unlike the threads of an executor, does not keep a process from ending
+    Thread(target=run, name="label-drop", daemon=True).start()
+    return outcome.result(timeout=seconds)
+
+
+def _read_consistently(uri: str) -> list[DropFile]:
     for _ in range(_TRIES):
         try:
-            return read()
+            return _read_once(uri)
         except _ChangedError:
             continue
-    raise DropUnreadable(f"{uri}: files changed while they were read, {_TRIES} times; try again")
+    raise DropUnreadable(
+        f"{s3.shown(uri)}: files changed while they were read, {_TRIES} times; try again"
+    )
 
 
-def _reader(uri: str) -> Callable[[], list[DropFile]]:
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return lambda: _read_folder(Path(uri))
-    if scheme != "s3":
-        raise DropUnreadable(f"{uri}: expected a folder or s3://bucket/prefix")
-    bucket, _, prefix = rest.partition("/")
-    return lambda: _read_s3(uri, bucket, prefix.rstrip("/") + "/" if prefix else "")
+def _read_once(uri: str) -> list[DropFile]:
+    if "://" not in uri:
+        return _read_folder(Path(uri))
+    if not uri.startswith("s3://"):
+        raise DropUnreadable(f"{s3.shown(uri)}: expected a folder or s3://bucket/prefix")
+    return _read_s3(uri)
 
 
 def _wanted(name: str) -> bool:
@@ -70,13 +105,19 @@ def _wanted(name: str) -> bool:
 
 
 def _read_folder(folder: Path) -> list[DropFile]:
-    if not folder.exists():
-        return []
     try:
         paths = sorted(p for p in folder.iterdir() if _wanted(p.name) and p.is_file())
-        return [DropFile(p.name, _read_stable(p)) for p in paths]
-    except OSError as error:
-        raise DropUnreadable(f"{folder}: {error.strerror or error}") from None
+        return [DropFile(_text(p.name), _read_stable(p)) for p in paths]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise DropUnreadable(f"{folder}: {reason}") from None
+
+
+def _text(name: str) -> str:
+    """A file name without the surrogates that stand for bytes that are not UTF-8."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
 
 
 def _read_stable(path: Path) -> bytes | None:
@@ -93,27 +134,16 @@ def _read_stable(path: Path) -> bytes | None:
     return data
 
 
-def _read_s3(uri: str, bucket: str, prefix: str) -> list[DropFile]:
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        client: S3Client = boto3.client("s3")
-        pages = client.get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=prefix, Delimiter="/"
-        )
-        listed = [
-            (item["Key"].removeprefix(prefix), item["Size"])
-            for page in pages
-            for item in page.get("Contents", [])
-        ]
+def _read_s3(uri: str) -> list[DropFile]:
+    bucket, prefix = s3.split_uri(uri)
+    with s3.one_line(s3.shown(uri)):
+        client = s3.client(connect_s=CONNECT_S, read_s=READ_S, attempts=ATTEMPTS)
+        sizes = s3.list_sizes(client, bucket, prefix)
         return [
-            DropFile(name, _get(client, bucket, prefix + name) if size <= MAX_FILE_BYTES else None)
-            for name, size in sorted(listed)
+            DropFile(name, None if size > MAX_FILE_BYTES else _get(client, bucket, prefix + name))
+            for name, size in sorted(sizes.items())
             if _wanted(name)
         ]
-    except (BotoCoreError, ClientError, OSError) as error:
-        raise DropUnreadable(f"{uri}: {error}") from None
 
 
 def _get(client: S3Client, bucket: str, key: str) -> bytes:

@@ -31,10 +31,13 @@ def read_labels(path: Path, classes: Sequence[str] | None = None) -> pl.DataFram
     Raises
     ------
     InputError
-        Missing column, empty cell, an image on two rows, a label that is no known class.
+        Missing column, empty cell, ids that are neither text nor whole numbers, an image on two
+        rows, a label that is no known class.
     """
     frame = tables.read_table(path, ["image_uuid", "label"], row_numbers=True)
-    frame = frame.select(tables.ROW, pl.col("image_uuid", "label").cast(pl.String))
+    frame = frame.select(
+        tables.ROW, text_ids(path.name, frame["image_uuid"]), pl.col("label").cast(pl.String)
+    )
     for column in ("image_uuid", "label"):
         empty = frame.filter(pl.col(column).is_null())
         if empty.height:
@@ -52,6 +55,23 @@ def read_labels(path: Path, classes: Sequence[str] | None = None) -> pl.DataFram
     if classes is not None:
         check_known(frame, classes, source=path.name)
     return frame.drop(tables.ROW)
+
+
+def text_ids(name: str, ids: pl.Series) -> pl.Series:
+    """A column of image ids as text.
+
+    Raises
+    ------
+    InputError
+        It is neither text nor whole numbers: the id 7, stored as 7.0, would match no 7 elsewhere.
+    """
+    kind = ids.dtype
+    if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
+        raise InputError(
+            f"{name}, column {ids.name}: expected text or whole numbers, got {kind}; "
+            "write the ids as text, as they are in the other tables"
+        )
+    return ids.cast(pl.String)
 
 
 def check_known(labels: pl.DataFrame, classes: Sequence[str], *, source: str) -> None:
@@ -115,5 +135,10 @@ def join_labels(ids: pl.Series, labels: pl.DataFrame, *, source: str = "labels")
 
 
 def given_version(labels: pl.DataFrame) -> str:
-    """Data version of given labels: the same for the same labels in any row order."""
-    return tables.digest_frame(labels.select("image_uuid", "label").sort("image_uuid"))
+    """Data version of given labels, of ``image_uuid`` and ``label`` only.
+
+    The same for the same labels in any row order and any text dtype; an image without a label
+    (null) is part of it, an image that is not there is not.
+    """
+    text = labels.select(pl.col("image_uuid", "label").cast(pl.String))
+    return tables.digest_frame(text.sort("image_uuid", "label"))

@@ -98,7 +98,6 @@ def _fetch_and_publish(
     with files.publish_folder(folder) as temp:
         for name in [*names, *([art.MANIFEST] if manifest else [])]:
             (incoming / name).rename(temp / name)
-            (temp / name).chmod(0o644)
     return Artifact(folder.resolve(), fetched.tree_hash, fetched.files)
 
 

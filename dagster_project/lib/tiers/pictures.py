@@ -134,26 +134,38 @@ def histogram_png(scored: pl.DataFrame, thresholds: Thresholds) -> bytes:
 
 
 def refer_png(candidates: pl.DataFrame) -> bytes:
-    """Accuracy of the kept images against the share that is referred, one point a candidate."""
+    """Accuracy of the kept images against the share that is referred, one point a candidate.
+
+    Parameters
+    ----------
+    candidates : (1 to 3) rows of ``refer_candidates``; a null rate (nobody is kept) is no point.
+    """
     figure = house.new_figure(7.0, 3.2)
     axes = figure.add_subplot()
     x = candidates["refer_share"].to_numpy()
     for name, style, shade in (("top1", "o-", house.CONFIDENT), ("top3", "s--", house.INK)):
         y = _numbers(candidates[f"kept_{name}"])
         axes.plot(x, y, style, color=shade, label=f"{name} of the kept")
-    for share, threshold in zip(x, candidates["threshold"], strict=True):
+    for level, (share, threshold) in enumerate(zip(x, candidates["threshold"], strict=True)):
+        axes.axvline(share, color=house.REFER, linestyle=":", linewidth=0.9)
         axes.annotate(
             f"refer < {threshold:.3f}",
             (share, 0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, 6),
+            # one height each: saturated scores put candidates side by side
+            xytext=(0, 5 + 12 * level),
             textcoords="offset points",
             ha="center",
             fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
         )
-    axes.margins(x=0.15, y=0.25)
-    axes.set(xlabel="share of images referred", ylabel="share right")
-    axes.set_title("Refer candidates")
+    rates = candidates.select("kept_top1", "kept_top3").to_numpy()
+    rates = rates[~np.isnan(rates)]
+    low, high = (rates.min(), rates.max()) if rates.size else (0.0, 1.0)
+    space = max(high - low, 0.02)
+    side = max(0.2 * (x.max() - x.min()), 0.01)
+    axes.set(xlim=(x.min() - side, x.max() + side), ylim=(low - 0.6 * space, high + 0.2 * space))
+    axes.set(xlabel="share of images referred", ylabel="share right", title="Refer candidates")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     return house.png(figure)
 

@@ -120,8 +120,9 @@ def read_policy(path: Path) -> TierPolicy:
     InputError
         Missing, not JSON, a key repeated, unknown or out of range: file, key, got, allowed.
     """
+    tables.existing(path, "policy file")
     try:
-        text = tables.existing(path, "policy file").read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
         value = json.loads(text, object_pairs_hook=_without_repeats)
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None

@@ -2,12 +2,12 @@
 
 Belongs: calling the other modules in order, and writing the folder whole.
 Does not: any statistic of its own; the assets call the single functions instead.
-Concept: build beside, then move in: a reader sees the old output or the new one, never a mixture.
+Concept: build beside, then swap: a reader never sees a mixture of old and new output, and nothing
+at all only for the moment between two renames.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +66,7 @@ def refit(
     candidates = reports.refer_candidates(scored, reports.refer_share_of(policy))
     sweep = reports.possible_item_sweep(scored, at, policy.possible_item)
     blocked = release_gate(report, at, deployed, max_change=max_change, policy=policy)
-    made = release.release_files(report, policy, provenance, deployed=deployed)
+    made = release.release_files(report, policy, provenance)
     if blocked:  # the evidence is written, nothing deployable is
         made = {"tier_reports.json": made["tier_reports.json"]}
     contents = {
@@ -84,39 +84,43 @@ def refit(
 def write_refit(result: RefitResult, out: Path, *, run: Mapping[str, Any] | None = None) -> Path:
     """Write the output folder; an earlier refit output in its place is replaced whole.
 
-    Raises
-    ------
-    InputError
-        ``out`` is a file, or a folder with anything in it that a refit did not write.
+    Returns
+    -------
+    The folder, as :func:`prepare_out` gives it; errors likewise.
     """
-    out = out.absolute()
-    check_out(out)
-    fresh = out.with_name(f".{out.name}.{files.sha256_bytes(result.contents[release.SUMS])[:16]}")
-    shutil.rmtree(fresh, ignore_errors=True)  # left by a killed run
-    with files.publish_folder(fresh) as folder:
+    out = prepare_out(out)
+    with files.replace_folder(out) as folder:
         release.fill(folder, result.contents, run)
-    old = out.with_name(f".{out.name}.replaced")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    fresh.rename(out)
-    files.fsync(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
     return out
 
 
-def check_out(out: Path) -> None:
-    """Raise as :func:`write_refit` would, before any work is done."""
+def prepare_out(out: Path) -> Path:
+    """The folder to be written, absolute and with links followed; to be called before any work.
+
+    If a run was killed while it replaced this output, the earlier one is moved back first.
+
+    Raises
+    ------
+    InputError
+        ``out`` is a file, a folder with anything in it that a refit did not write, or one that
+        cannot be replaced: the working folder, or a mount point.
+    """
+    out = out.resolve()
+    if Path.cwd().is_relative_to(out) or out.is_mount():
+        raise InputError(
+            f"{out}: the working folder or a mount point cannot be replaced; "
+            "pass --out a folder inside it"
+        )
+    files.restore_folder(out)
     if not out.exists():
-        return
+        return out
     if not out.is_dir():
-        raise InputError(f"{out}: is a file; pass --out a folder")
+        raise InputError(f"{out}: is a file, a folder is needed; pass another --out")
     present = {path.name for path in out.iterdir()}
-    if not present:
-        return
     ours = release.NOT_HASHED | release.read_sums(out).keys() if release.SUMS in present else set()
     foreign = sorted(present - ours)
     if foreign:
         raise InputError(
             f"{out}: holds {some(foreign)}, not written by a refit; pass another --out folder"
         )
+    return out

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,7 @@ class Provenance:
     tta: bool | None = None
 
 
-def provenance_of(
-    table: ProbabilityTable, counts: ScoreCounts, dataset_version: str | None = None
-) -> Provenance:
+def provenance_of(table: ProbabilityTable, counts: ScoreCounts) -> Provenance:
     """Provenance as the table's own metadata states it.
 
     Raises
@@ -71,25 +70,21 @@ def provenance_of(
         classes=table.classes,
         counts=counts,
         model_tree_hash=found.get("model_tree_hash") or None,
-        dataset_version=dataset_version or found.get("dataset_version") or None,
+        dataset_version=found.get("dataset_version") or None,
         n_shards=int(shards) if shards else None,
         tta=tta[spelled],
     )
 
 
 def release_files(
-    report: Mapping[str, Any],
-    policy: TierPolicy,
-    provenance: Provenance,
-    *,
-    deployed: Thresholds | None = None,
+    report: Mapping[str, Any], policy: TierPolicy, provenance: Provenance
 ) -> dict[str, bytes]:
     """Names and bytes of a release, without its ``SHA256SUMS``.
 
     Parameters
     ----------
-    report : ``tier_reports.json`` as ``reports.full_report`` returns it.
-    deployed : what is in service, for the note.
+    report : ``tier_reports.json`` as ``reports.full_report`` returns it; what is in service is
+        what it was compared with.
     """
     at = Thresholds(**report["thresholds"])
     label_version = report["labels"]["version"]
@@ -109,7 +104,7 @@ def release_files(
         "thresholds.auto.tfvars.json": _json(tfvars),
         "tier_reports.json": _json(report),
         "metadata.json": _json(_metadata(report, policy, provenance)),
-        "report.md": release_note(report, policy, provenance.tta, deployed).encode(),
+        "report.md": release_note(report, policy, provenance.tta).encode(),
     }
 
 
@@ -133,10 +128,13 @@ def write_release(
     Returns
     -------
     ``root/<first 16 hex digits of the sha256 of SHA256SUMS>``. The same content published again is
-    left as it is, with the ``run.json`` of the first time.
+    left as it is, with the ``run.json`` of the first time. A folder of that name that does not
+    :func:`verify` is put aside as ``.damaged-<name>-<8 hex digits>``, for a person to look at.
     """
     hashed = with_sums(contents)
     out = root / files.sha256_bytes(hashed[SUMS])[:16]
+    if out.exists() and not _is_whole(out):
+        out.rename(root / f".damaged-{out.name}-{secrets.token_hex(4)}")
     with files.publish_folder(out) as folder:
         fill(folder, hashed, run)
     return out
@@ -174,6 +172,13 @@ def verify(folder: Path) -> list[str]:
     present = {path.name for path in folder.iterdir()}
     added = present - listed.keys() - NOT_HASHED - {"approval.json"}
     return problems + [f"{name}: was not released here" for name in sorted(added)]
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return not verify(folder)
+    except InputError:  # its SHA256SUMS are gone or spoilt
+        return False
 
 
 def read_sums(folder: Path) -> dict[str, str]:

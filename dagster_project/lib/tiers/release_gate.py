@@ -38,6 +38,20 @@ def tiers_sum(report: Mapping[str, Any]) -> Verdict:
     return passed, {"n": int(report["n"]), "n_in_tiers": in_tiers, "outcome_sum": outcomes}
 
 
+def rows_accounted(n_reported: int, counts: Mapping[str, int], n_split: int) -> Verdict:
+    """Every image of the split is in the report, or counted where it was left out.
+
+    Parameters
+    ----------
+    n_reported : ``n`` of the report.
+    counts : ``ScoreCounts.as_dict()`` of the scored rows.
+    n_split : images that the dataset has in the split.
+    """
+    parts = sum(counts[name] for name in ("n_scored", "n_without_probs", "n_without_label"))
+    passed = n_reported == counts["n_scored"] and counts["n_rows"] == parts == n_split
+    return passed, {"n_reported": n_reported, "n_split": n_split, **counts}
+
+
 def change_bounded(
     thresholds: Thresholds, deployed: Thresholds | None, max_change: float | None
 ) -> Verdict:

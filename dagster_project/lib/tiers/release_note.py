@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.lib.tiers.release_gate import rounding_kept
-from dagster_project.lib.tiers.thresholds import ENV_NAMES, Thresholds
+from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 if TYPE_CHECKING:
     from dagster_project.lib.tiers.policy import TierPolicy
@@ -33,14 +33,12 @@ _OUTCOMES = {
 }
 
 
-def release_note(
-    report: Mapping[str, Any], policy: TierPolicy, tta: bool | None, deployed: Thresholds | None
-) -> str:
+def release_note(report: Mapping[str, Any], policy: TierPolicy, tta: bool | None) -> str:
     """Markdown of about one page; ``report`` as ``reports.full_report`` returns it."""
     parts = [
         "# Tier thresholds: candidate for release",
         _labels(report),
-        "## Thresholds\n\n" + _thresholds(report, deployed),
+        "## Thresholds\n\n" + _thresholds(report),
         "## How they were chosen\n\n" + _selection(report, policy),
         "## What they do\n\n" + _tiers(report),
         "## Per 1,000 images\n\n" + _outcomes(report),
@@ -52,18 +50,23 @@ def release_note(
 
 
 def _labels(report: Mapping[str, Any]) -> str:
-    labels = report["labels"]
-    state = (
-        f"**Provisional**: fitted on labels of which {labels['n_reviewed']} have been reviewed; "
-        "wrong labels are counted as wrong answers, and hide some."
-        if labels["provisional"]
-        else f"Fitted on reviewed labels ({labels['n_reviewed']} reviewed)."
-    )
-    return f"{state} Label version `{labels['version']}`; {report['n']:,} images."
+    labels, total = report["labels"], f"{report['n']:,}"
+    if labels["n_reviewed"] is not None:
+        count = f"{labels['n_reviewed']:,} of {total} reviewed"
+    elif labels["provisional"]:
+        count = "how many are reviewed is not known"
+    else:
+        count = "stated to be reviewed; how many is not known"
+    state = f"Labels: {count}."
+    if labels["provisional"]:
+        state = (
+            f"**Provisional labels**: {count}; wrong ones count as wrong answers, and hide some."
+        )
+    return f"{state} Label version `{labels['version']}`; {total} images."
 
 
-def _thresholds(report: Mapping[str, Any], deployed: Thresholds | None) -> str:
-    old = deployed.as_dict() if deployed else {}
+def _thresholds(report: Mapping[str, Any]) -> str:
+    old = report["deployed"]["thresholds"] if report["deployed"] else {}
     rows = []
     for name in ENV_NAMES:
         new = report["thresholds"][name]

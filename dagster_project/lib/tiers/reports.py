@@ -28,11 +28,15 @@ REFER_FACTORS = (0.5, 1.0, 1.5)
 
 @dataclass(frozen=True)
 class LabelsInfo:
-    """Which labels were used; ``provisional`` until the reviews that matter have returned."""
+    """Which labels were used; ``provisional`` until the reviews that matter have returned.
+
+    ``n_reviewed``: scored images whose label reviewers decided (confirmed or corrected); None if
+    that is not known.
+    """
 
     version: str
     provisional: bool
-    n_reviewed: int
+    n_reviewed: int | None
 
 
 def tier_of(scored: pl.DataFrame, thresholds: Thresholds) -> pl.Series:

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib import tables
-from dagster_project.lib.errors import InputError, some, unknown_class
+from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.labels.given import check_known
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -171,10 +172,4 @@ def _check_labels(classes: tuple[str, ...], labels: pl.DataFrame) -> None:
     twice = tables.duplicates(labels, "image_uuid")
     if twice:
         raise InputError(f"labels, column image_uuid: {some(twice)} on more than one row; keep one")
-    odd = labels.filter(pl.col("label").is_not_null() & ~pl.col("label").is_in(list(classes)))
-    if odd.height:
-        raise InputError(
-            f'labels, image "{odd["image_uuid"][0]}", column label: '
-            f"{unknown_class(str(odd['label'][0]), classes)}; {odd.height} such rows. "
-            "Correct it or pass --classes."
-        )
+    check_known(labels, classes, source="labels")

@@ -72,33 +72,16 @@ def known_or_none(
     return _checked("deployed thresholds", given)
 
 
-def read_deployed(source: Path | Mapping[str, str]) -> Thresholds | None:
-    """What is in service now: a ``thresholds.json``, or an environment.
-
-    Parameters
-    ----------
-    source : a file, or a mapping with the names of ``ENV_NAMES``; a mapping that has none of
-        them gives None.
+def read_deployed(path: Path) -> Thresholds:
+    """What is in service, as the ``thresholds.json`` of its release says.
 
     Raises
     ------
     InputError
-        As :func:`known_or_none`; also a missing or malformed file, or text that is no number.
+        The file is missing or malformed, or as :func:`known_or_none`.
     """
-    if not isinstance(source, Path):
-        texts = {key: source.get(name) for key, name in ENV_NAMES.items()}
-        return known_or_none(**{key: _number(ENV_NAMES[key], t) for key, t in texts.items()})
-    value = files.read_json(source)
-    return _checked(source.name, {key: value.get(key) for key in ENV_NAMES})
-
-
-def _number(name: str, text: str | None) -> float | None:
-    if text is None or not text.strip():
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{name}: got {text!r}, allowed: a number in [0, 1]") from None
+    value = files.read_json(path)
+    return _checked(path.name, {key: value.get(key) for key in ENV_NAMES})
 
 
 def _checked(name: str, given: Mapping[str, object]) -> Thresholds:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,16 @@ import torch
 from dagster_project.lib import dataset as ds
 from dagster_project.lib import model_store, tables
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.inference import dump, preprocess, questionnaire, segments
+from dagster_project.lib.inference import (
+    checkpoint,
+    dump,
+    gpu_lease,
+    preprocess,
+    questionnaire,
+    segments,
+)
 from dagster_project.lib.inference.architectures import SiglipMetadata
+from dagster_project.lib.inference.pictures import confidence_png
 from dagster_project.lib.inference.plan import CODE_VERSION
 from dagster_project.lib.probability_table import VIEWS, read_probabilities
 
@@ -127,6 +137,7 @@ def test_metadata_says_of_what_and_how(planner: Planner, tmp_path: Path) -> None
         "split": "test",
         "tta": "true",
         "dtype": "float32",
+        "device": "cpu",
         "preprocess_digest": plan.identity_parts["preprocess"],
         "code_version": CODE_VERSION,
     }
@@ -225,6 +236,62 @@ def test_an_equal_dump_is_found_and_nothing_is_computed(
     assert second.equals(first)
     _, reused = dump.dump_to(planner(tta=False), out, tmp_path / "segments")
     assert not reused
+
+
+def test_a_dump_with_damaged_pages_under_a_sound_footer_is_computed_again(
+    planner: Planner, tmp_path: Path
+) -> None:
+    out = tmp_path / "d.parquet"
+    dump.dump_to(planner(), out, tmp_path / "segments")
+    whole = out.read_bytes()
+    out.write_bytes(whole[:4] + bytes(400) + whole[404:])
+    assert dump.published_identity(out) == planner().identity
+    _, reused = dump.dump_to(planner(), out, tmp_path / "segments")
+    assert not reused
+    assert out.read_bytes() == whole
+
+
+def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say that rows are computed on ``device``, whatever was asked for."""
+
+    @contextmanager
+    def lease(requested: str) -> Iterator[str]:
+        yield device
+
+    def load(folder: Path, *, device: str) -> Any:
+        return replace(plain(folder), device="cpu")
+
+    plain = checkpoint.load_model
+    monkeypatch.setattr(gpu_lease, "lease_device", lease)
+    monkeypatch.setattr(checkpoint, "load_model", load)
+
+
+def test_an_equal_dump_of_another_device_is_kept_unless_a_device_is_asked_for(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out, pieces = tmp_path / "d.parquet", tmp_path / "segments"
+    dump.dump_to(planner(), out, pieces)
+    pretend("cuda", monkeypatch)
+    table, reused = dump.dump_to(planner(device="auto"), out, pieces)
+    assert (reused, tables.metadata_of(table)["device"]) == (True, "cpu")
+    table, reused = dump.dump_to(planner(device="cuda"), out, pieces)
+    assert (reused, tables.metadata_of(table)["device"]) == (False, "cuda")
+
+
+def test_segments_of_two_devices_never_meet_in_one_dump(
+    planner: Planner,
+    encoder_passes: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    plan = planner(device="auto")
+    dump.run_dump(plan, tmp_path)
+    encoder_passes.clear()
+    dump.run_dump(plan, tmp_path)
+    assert encoder_passes == []
+    pretend("cuda", monkeypatch)
+    assert tables.metadata_of(dump.run_dump(plan, tmp_path))["device"] == "cuda"
+    assert sum(encoder_passes) == 2 * 13 + 3
 
 
 def test_a_file_that_is_no_dump_has_no_identity(tmp_path: Path) -> None:
@@ -349,6 +416,7 @@ def test_a_shard_without_rows_is_an_empty_dump(planner: Planner, tmp_path: Path)
     )
     table, _ = dump.dump_to(planner(rows, 9, 10), tmp_path / "d.parquet", tmp_path / "segments")
     assert len(table) == 0
+    assert confidence_png(table, "test shard 09")[:4] == b"\x89PNG"
     assert "probs" in table.column_names
 
 

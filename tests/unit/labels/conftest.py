@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -58,57 +61,78 @@ class Bucket:
         self.objects: dict[str, bytes] = {}
         self.gone_once: set[str] = set()
         self.broken = False
+        self.answers: Literal["s3", "never", "bytewise", "html"] = "s3"
+
+
+class Server(ThreadingHTTPServer):
+    content: Bucket
+
+
+class Handler(BaseHTTPRequestHandler):
+    """List (v2, delimiter) and get, nothing else."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        content = self.server.content
+        url = urlsplit(self.path)
+        name, _, key = unquote(url.path).lstrip("/").partition("/")
+        if content.answers == "never":
+            time.sleep(20)
+        elif content.answers == "html":
+            self.answer(200, "<html><body>Log in to the network</body></html>")
+        elif content.broken:
+            self.answer(403, "<Error><Code>AccessDenied</Code></Error>")
+        elif name != "labels":
+            self.answer(404, "<Error><Code>NoSuchBucket</Code></Error>")
+        elif not key:
+            self.list_keys(parse_qs(url.query).get("prefix", [""])[0])
+        elif key in content.gone_once or key not in content.objects:
+            content.gone_once.discard(key)
+            self.answer(404, "<Error><Code>NoSuchKey</Code></Error>")
+        else:
+            self.answer(200, content.objects[key].decode("latin-1"))
+
+    def list_keys(self, prefix: str) -> None:
+        objects = self.server.content.objects
+        entries = "".join(
+            f"<Contents><Key>{escape(k)}</Key><Size>{len(objects[k])}</Size></Contents>"
+            for k in sorted(objects)
+            if k.startswith(prefix) and "/" not in k.removeprefix(prefix)
+        )
+        body = f"<IsTruncated>false</IsTruncated><KeyCount>1</KeyCount>{entries}"
+        self.answer(200, f"<ListBucketResult>{body}</ListBucketResult>")
+
+    def answer(self, status: int, body: str) -> None:
+        data = body.encode("latin-1")
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.server.content.answers != "bytewise":
+            self.wfile.write(data)
+            return
+        with suppress(OSError):
+            for byte in data:
+                time.sleep(0.05)
+                self.wfile.write(bytes([byte]))
+
+    def log_message(self, *args: object) -> None:
+        pass
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """A bucket ``labels`` behind a real HTTP server: list (v2, delimiter) and get, nothing else."""
+    """A bucket ``labels`` behind a real HTTP server on the loopback."""
     content = Bucket()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            url = urlsplit(self.path)
-            name, _, key = unquote(url.path).lstrip("/").partition("/")
-            if content.broken:
-                self.answer(403, "<Error><Code>AccessDenied</Code></Error>")
-            elif name != "labels":
-                self.answer(404, "<Error><Code>NoSuchBucket</Code></Error>")
-            elif not key:
-                self.list_keys(parse_qs(url.query).get("prefix", [""])[0])
-            elif key in content.gone_once or key not in content.objects:
-                content.gone_once.discard(key)
-                self.answer(404, "<Error><Code>NoSuchKey</Code></Error>")
-            else:
-                self.answer(200, content.objects[key].decode("latin-1"))
-
-        def list_keys(self, prefix: str) -> None:
-            keys = [k for k in sorted(content.objects) if k.startswith(prefix)]
-            entries = "".join(
-                f"<Contents><Key>{escape(k)}</Key><Size>{len(content.objects[k])}</Size></Contents>"
-                for k in keys
-                if "/" not in k.removeprefix(prefix)
-            )
-            body = f"<IsTruncated>false</IsTruncated><KeyCount>1</KeyCount>{entries}"
-            self.answer(200, f"<ListBucketResult>{body}</ListBucketResult>")
-
-        def answer(self, status: int, body: str) -> None:
-            data = body.encode("latin-1")
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
+    server.content = content
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": "127.0.0.1",
     }.items():
         monkeypatch.setenv(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dagster_project.lib.labels.drop import (
     NO_REVIEWS,
     DropUnreadable,
     label_version,
+    write_refusals,
 )
 
 from .conftest import HEADER, Bucket, Put, Read
@@ -184,6 +186,72 @@ def test_a_refused_file_keeps_its_last_accepted_content_in_force(put: Put, read:
     assert [r.file for r in second.refusals] == ["1.csv"]
 
 
+def spoil(path: Path) -> None:
+    path.write_text(path.read_text() + "c,Ada,nonsense,,\n")
+
+
+@pytest.mark.parametrize("rest", ["typo", "no_csv"])
+def test_what_a_file_held_under_its_old_name_survives_a_fault_in_it(
+    put: Put, read: Read, drop_folder: Path, rest: str
+) -> None:
+    old = put("ann.csv", "a,Ada,acne,,\nb,Ada,tinea,,\n")
+    put("bob.csv", "c,Bob,acne,,\n")
+    first = read()
+    new = old.rename(drop_folder / "ann_final.csv")
+    # no new version, so the snapshot is not written again and still names ann.csv
+    assert read(first.reviews).version == first.version
+    if rest == "typo":
+        new.write_text(HEADER + "a,Ada,acne,,\nb,Ada,tinae,,\n")
+    else:
+        new.write_bytes(b"\xff\xfe\x00")
+    second = read(first.reviews)
+    assert second.version == first.version
+    assert {r.file for r in second.refusals} == {"ann_final.csv"}
+
+
+def test_what_moved_to_another_file_survives_a_fault_there(put: Put, read: Read) -> None:
+    put("1.csv", "a,Ada,acne,,\nb,Ada,tinea,,\n")
+    first = read()
+    put("1.csv", "a,Ada,acne,,\n")
+    spoil(put("2.csv", "b,Ada,tinea,,\n"))
+    second = read(first.reviews)
+    assert second.version == first.version
+    assert second.refusals
+
+
+def test_a_withdrawal_waits_until_no_file_is_refused(put: Put, read: Read) -> None:
+    gone = put("1.csv", "a,Ada,acne,,\n")
+    put("2.csv", "b,Kim,acne,,\n")
+    bad = put("3.csv", "c,Kim,nonsense,,\n")
+    first = read()
+    gone.unlink()
+    second = read(first.reviews)
+    assert second.version == first.version
+    bad.unlink()
+    assert judgements(read(second.reviews).reviews) == [("b", "Kim", "acne")]
+
+
+def test_an_accepted_file_wins_over_what_is_in_force_elsewhere(put: Put, read: Read) -> None:
+    put("1.csv", "a,Ada,acne,,\nb,Ada,acne,,\n")
+    first = read()
+    put("1.csv", "a,Ada,tinea,,\n")
+    put("2.csv", "c,Kim,nonsense,,\n")
+    second = read(first.reviews)
+    assert judgements(second.reviews) == [("a", "Ada", "tinea"), ("b", "Ada", "acne")]
+
+
+def test_a_later_file_cannot_contradict_what_a_refused_one_last_said(put: Put, read: Read) -> None:
+    one = put("1.csv", "a,Ada,acne,0.5,\n")
+    put("2.csv", "a,Ada,tinea,,\n")
+    put("3.csv", "a,Ada,acne,,\n")
+    first = read()
+    spoil(one)
+    second = read(first.reviews)
+    assert second.version == first.version
+    assert {r.file for r in second.refusals} == {"1.csv", "2.csv"}
+    assert read(second.reviews).version == first.version
+
+
 def test_a_file_spoilt_alone_changes_no_version(put: Put, read: Read) -> None:
     put("1.csv", "a,Ada,acne,,\n")
     first = read()
@@ -291,3 +359,73 @@ def test_trouble_with_s3_is_one_kind_of_error(read: Read, bucket: Bucket, uri: s
     bucket.broken = uri == "s3://labels/in"
     with pytest.raises(DropUnreadable, match=f"{uri}: "):
         read(uri=uri)
+
+
+SECRETS = ("img-Miller", "dr_ann", "akne", "tinea", "acne", "secret", "c0lumn")
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        pytest.param(
+            HEADER + "a,dr_ann,akne,,\n", "x.csv row 2, column label: unknown class", id="class"
+        ),
+        pytest.param(
+            HEADER + "img-Miller,dr_ann,acne,,\n",
+            "x.csv row 2, column image_uuid: unknown image",
+            id="image",
+        ),
+        pytest.param(
+            HEADER + "a,dr_ann,acne,secret,\n",
+            "x.csv row 2, column confidence: not a number from 0 to 1",
+            id="confidence",
+        ),
+        pytest.param(HEADER + "a,,acne,,\n", "x.csv row 2, column reviewer: empty", id="empty"),
+        pytest.param(
+            HEADER + "a,dr_ann,acne,,\na,dr_ann,tinea,,\n",
+            "x.csv row 3, column label: contradicts row 2",
+            id="inside",
+        ),
+        pytest.param(
+            HEADER + "b,dr_ann,tinea,,\n",
+            "x.csv row 2, column label: contradicts other.csv",
+            id="another_file",
+        ),
+        pytest.param(HEADER + "a,dr_ann\n", "x.csv row 2: not a proper CSV", id="ragged"),
+        pytest.param("c0lumn,c0lumn\n", "x.csv row 1: not a proper CSV", id="header"),
+        pytest.param(
+            "img-Miller,dr_ann,label\n",
+            "x.csv: missing column 'image_uuid', 'reviewer'",
+            id="columns",
+        ),
+    ],
+)
+def test_a_place_says_what_is_wrong_and_nothing_that_stands_in_the_file(
+    drop_folder: Path, put: Put, read: Read, content: str, place: str
+) -> None:
+    put("other.csv", "b,dr_ann,acne,,\n")
+    (drop_folder / "x.csv").write_text(content)
+    refusal = read().refusals[0]
+    assert refusal.place == place
+    assert not any(secret in refusal.place for secret in SECRETS)
+    assert str(refusal).split(": ")[0] == place.split(": ", maxsplit=1)[0]
+
+
+def test_refusals_are_written_for_those_who_mend_the_files(
+    put: Put, read: Read, tmp_path: Path
+) -> None:
+    put("1.csv", "a,Ada,ezcema,,\n")
+    put("2.csv", "a,Ada\n")
+    path = tmp_path / "report" / "refused.csv"
+    write_refusals(path, read().refusals)
+    with path.open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert rows == [
+        ["file", "row", "column", "kind", "reason"],
+        ["1.csv", "2", "label", "unknown class",
+         'unknown class "ezcema" (5 known; nearest "eczema")'],
+        ["2.csv", "2", "", "not a proper CSV",
+         "2 cells where the header has 5; quote cells that hold commas"],
+    ]  # fmt: skip
+    write_refusals(path, ())
+    assert path.read_text() == "file,row,column,kind,reason\n"

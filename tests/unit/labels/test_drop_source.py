@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from dagster_project.lib.labels import drop_source
 from dagster_project.lib.labels.drop_source import DropUnreadable, read_files
+
+from .conftest import Bucket
 
 
 def test_only_finished_csv_files_directly_in_the_folder_count(tmp_path: Path) -> None:
@@ -97,3 +101,125 @@ def test_a_file_in_place_of_the_folder_is_unreadable(tmp_path: Path) -> None:
 def test_another_scheme_is_not_taken_for_a_missing_folder() -> None:
     with pytest.raises(DropUnreadable, match="expected a folder or s3://"):
         read_files("gs://bucket/in")
+
+
+@pytest.mark.parametrize(
+    "uri", [pytest.param("x" * 300, id="too_long"), pytest.param("a\0b", id="nul")]
+)
+def test_a_path_that_cannot_be_is_unreadable(uri: str) -> None:
+    with pytest.raises(DropUnreadable) as caught:
+        read_files(uri)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.ETIMEDOUT])
+@pytest.mark.parametrize("call", ["stat", "iterdir", "read_bytes"])
+def test_a_mount_that_fails_is_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    (tmp_path / "r.csv").write_text("x")
+
+    def fail(path: Path, **_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, call, fail)
+        with pytest.raises(DropUnreadable, match=os.strerror(number)):
+            read_files(str(tmp_path))
+
+
+def test_a_file_name_that_is_no_text_becomes_one(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.csv")).write_text("x")
+    assert [f.name for f in read_files(str(tmp_path))] == ["caf\N{REPLACEMENT CHARACTER}.csv"]
+
+
+def test_a_mount_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "r.csv").write_text("x")
+    monkeypatch.setattr(drop_source, "DEADLINE_S", 0.2)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: time.sleep(5))
+    start = time.monotonic()
+    with pytest.raises(DropUnreadable, match=r"not read within 0\.2 s"):
+        read_files(str(tmp_path))
+    assert time.monotonic() - start < 3
+
+
+def test_the_worst_case_leaves_a_tick_time() -> None:
+    assert drop_source.ATTEMPTS * (drop_source.CONNECT_S + drop_source.READ_S) < 40
+    assert drop_source.DEADLINE_S <= 40
+
+
+def test_a_server_that_never_answers_is_given_up_by_request(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.answers = "never"
+    monkeypatch.setattr(drop_source, "READ_S", 0.2)
+    start = time.monotonic()
+    with pytest.raises(DropUnreadable, match="s3://labels/in: ReadTimeoutError; check the network"):
+        read_files("s3://labels/in")
+    assert time.monotonic() - start < 10
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up_by_the_deadline(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.objects["in/1.csv"] = b"x"
+    bucket.answers = "bytewise"
+    monkeypatch.setattr(drop_source, "DEADLINE_S", 1.5)
+    start = time.monotonic()
+    with pytest.raises(DropUnreadable, match=r"s3://labels/in: not read within 1\.5 s"):
+        read_files("s3://labels/in")
+    assert time.monotonic() - start < 6
+
+
+def test_a_page_that_is_not_of_s3_is_unreadable_and_no_empty_drop(bucket: Bucket) -> None:
+    bucket.answers = "html"
+    with pytest.raises(DropUnreadable, match="s3://labels/in: "):
+        read_files("s3://labels/in")
+    bucket.answers = "s3"
+    assert read_files("s3://labels/in") == []
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        pytest.param("nonsense", id="no_url"),
+        pytest.param("http://user:SECRETPW@127.0.0.1:1/", id="refused"),
+        pytest.param("http://user:SECRETPW@[bad/", id="no_host"),
+    ],
+)
+def test_a_wrong_endpoint_is_unreadable_and_its_password_is_not_shown(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(DropUnreadable, match=r"s3://labels/in: .*AWS_ENDPOINT_URL") as caught:
+        read_files("s3://labels/in")
+    assert "SECRETPW" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["https://user:SECRETPW@host/b", "s3://user:SECRETPW@bucket/p"])
+def test_a_password_in_the_place_of_the_drop_is_not_shown(bucket: Bucket, uri: str) -> None:
+    with pytest.raises(DropUnreadable) as caught:
+        read_files(uri)
+    assert "SECRETPW" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///in"])
+def test_no_bucket_is_unreadable(uri: str) -> None:
+    with pytest.raises(DropUnreadable, match="no bucket"):
+        read_files(uri)
+
+
+def test_an_unknown_profile_is_unreadable(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody-has-this")
+    with pytest.raises(DropUnreadable, match="ProfileNotFound; check"):
+        read_files("s3://labels/in")
+
+
+def test_objects_over_the_cap_are_seen_and_not_fetched(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drop_source, "MAX_FILE_BYTES", 10)
+    bucket.objects |= {"in/fits.csv": b"x" * 10, "in/over.csv": b"x" * 11, "in/n.txt": b"x"}
+    found = [(f.name, f.data) for f in read_files("s3://labels/in")]
+    assert found == [("fits.csv", b"x" * 10), ("over.csv", None)]

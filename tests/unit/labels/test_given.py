@@ -52,6 +52,16 @@ def test_a_fault_is_refused_with_its_row(tmp_path: Path, rows: str, message: str
         read_labels(labels_csv(tmp_path, rows), CLASSES)
 
 
+@pytest.mark.parametrize("ids", [[0.0, 1.0], [True, False], [b"a", b"b"]], ids=str)
+def test_ids_that_are_neither_text_nor_whole_numbers_are_refused(
+    tmp_path: Path, ids: list[object]
+) -> None:
+    path = tmp_path / "labels.parquet"
+    pl.DataFrame({"image_uuid": ids, "label": ["acne", "acne"]}).write_parquet(path)
+    with pytest.raises(InputError, match=r"labels.parquet, column image_uuid: expected text"):
+        read_labels(path, CLASSES)
+
+
 def test_without_a_class_list_every_name_is_taken(tmp_path: Path) -> None:
     assert read_labels(labels_csv(tmp_path, "a,zebra\n"))["label"].to_list() == ["zebra"]
 
@@ -79,3 +89,25 @@ def test_the_version_ignores_row_order_and_sees_every_label() -> None:
     labels = pl.DataFrame({"image_uuid": ["a", "b"], "label": ["acne", None]})
     assert given_version(labels) == given_version(labels.reverse())
     assert given_version(labels) != given_version(labels.with_columns(label=pl.lit("acne")))
+
+
+def test_the_version_is_of_two_columns_as_text_however_they_are_held(tmp_path: Path) -> None:
+    labels = pl.DataFrame({"image_uuid": ["b", "a", "c"], "label": [None, "acne", "eczema"]})
+    version = given_version(labels)
+    labels.write_parquet(tmp_path / "l.parquet")
+    held = {
+        "from parquet": pl.read_parquet(tmp_path / "l.parquet"),
+        "in pieces": pl.concat([labels[2:], labels[:2]], rechunk=False),
+        "a slice": pl.concat([labels, labels])[2:5],
+        "with more": labels.select(site=pl.lit(1), label="label", image_uuid="image_uuid"),
+        "as categories": labels.with_columns(pl.col("label").cast(pl.Categorical)),
+    }
+    assert {k: given_version(frame) for k, frame in held.items()} == dict.fromkeys(held, version)
+
+
+def test_the_version_sees_an_unlabelled_image_and_no_dtype_where_nothing_is_labelled() -> None:
+    bare = pl.DataFrame({"image_uuid": ["a"], "label": [None]})
+    assert given_version(bare) == given_version(bare.cast(pl.String))
+    more = pl.DataFrame({"image_uuid": ["a", "b"], "label": [None, None]})
+    assert given_version(bare) != given_version(more)
+    assert given_version(bare) != given_version(bare.with_columns(label=pl.lit("")))

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import combinations
 
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from dagster_project.lib import pictures as house
 from dagster_project.lib.tiers import pictures
 from dagster_project.lib.tiers.curve import coverage_curve
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, PossibleItem, TierPolicy, parse_policy
-from dagster_project.lib.tiers.reports import possible_item_sweep
+from dagster_project.lib.tiers.reports import possible_item_sweep, refer_candidates
 from dagster_project.lib.tiers.selection import fit_thresholds
 from dagster_project.lib.tiers.thresholds import Thresholds
 
@@ -58,3 +61,65 @@ def test_the_sweep_is_drawn_with_and_without_possible_rows(original: pl.DataFram
     drawn, blank = pictures.sweep_png(full, 0.25), pictures.sweep_png(empty, 0.25)
     assert len(drawn) <= 90_000
     assert drawn != blank
+
+
+def test_a_curve_without_a_fit_marks_nothing(original: pl.DataFrame) -> None:
+    curve = coverage_curve(original)
+    bare = pictures.curve_png(curve)
+    assert bare == pictures.curve_png(curve)
+    assert bare != pictures.curve_png(curve, fit_thresholds(original, DEFAULT_POLICY, bootstraps=0))
+    blue = tuple(bytes.fromhex(house.CONFIDENT[1:]))
+    assert blue not in colours(bare)
+    assert blue in colours(pictures.curve_png(curve, deployed=AT))
+
+
+SATURATED = pl.DataFrame(
+    {
+        "threshold": [0.998, 0.999, 1.0],
+        "refer_share": [0.065, 0.066, 0.547],
+        "n_refer": [650, 660, 5470],
+        "kept_top1": [0.999, 1.0, None],
+        "kept_top3": [0.9999, 1.0, None],
+    }
+)
+
+
+def drawn(candidates: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> Figure:
+    """The figure of ``refer_png``."""
+    figures: list[Figure] = []
+
+    def keep(figure: Figure) -> bytes:
+        figures.append(figure)
+        figure.canvas.draw()
+        return b""
+
+    monkeypatch.setattr(house, "png", keep)
+    pictures.refer_png(candidates)
+    return figures[0]
+
+
+@pytest.mark.parametrize("saturated", [False, True], ids=["original_run", "saturated"])
+def test_the_labels_of_the_candidates_overlap_neither_each_other_nor_the_points(
+    original: pl.DataFrame, monkeypatch: pytest.MonkeyPatch, saturated: bool
+) -> None:
+    candidates = SATURATED if saturated else refer_candidates(original, 0.13)
+    axes = drawn(candidates, monkeypatch).axes[0]
+    labels = [text.get_window_extent() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == [
+        f"refer < {threshold:.3f}" for threshold in candidates["threshold"]
+    ]
+    assert not any(a.overlaps(b) for a, b in combinations(labels, 2))
+    rates = candidates.select("kept_top1", "kept_top3").drop_nulls().to_numpy()
+    lowest = axes.transData.transform((0, rates.min()))[1]
+    assert lowest > max(label.y1 for label in labels)
+
+
+def test_the_candidates_are_small_the_same_twice_and_drawn_even_if_nobody_is_kept(
+    original: pl.DataFrame,
+) -> None:
+    candidates = refer_candidates(original, 0.13)
+    png = pictures.refer_png(candidates)
+    assert png == pictures.refer_png(candidates)
+    assert len(png) <= 90_000
+    nobody = SATURATED[2:]
+    assert pictures.refer_png(nobody) != pictures.refer_png(nobody.with_columns(kept_top1=0.9))

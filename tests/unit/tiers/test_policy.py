@@ -125,3 +125,12 @@ def test_the_hash_ignores_spelling_and_sees_every_value() -> None:
 def test_a_policy_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         setattr(DEFAULT_POLICY, "accept", {})  # noqa: B010
+
+
+@pytest.mark.parametrize("name", ["gone.json", "."], ids=["missing", "folder"])
+def test_a_path_that_is_no_file_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"^{name}: no such policy file$"):
+        read_policy(Path(name))

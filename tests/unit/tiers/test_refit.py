@@ -10,7 +10,7 @@ from dagster_project.lib.errors import InputError
 from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.tiers import release
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY
-from dagster_project.lib.tiers.refit import RefitResult, refit, write_refit
+from dagster_project.lib.tiers.refit import RefitResult, prepare_out, refit, write_refit
 from dagster_project.lib.tiers.reports import LabelsInfo
 from dagster_project.lib.tiers.scored_rows import ScoreCounts, score_counts
 from dagster_project.lib.tiers.thresholds import Thresholds
@@ -100,3 +100,46 @@ def test_a_blocked_refit_keeps_the_evidence_and_writes_nothing_deployable(
 
 def score_counts_of(scored: pl.DataFrame) -> ScoreCounts:
     return ScoreCounts(scored.height, scored.height, 0, 0)
+
+
+def test_a_link_stays_a_link_and_its_folder_is_replaced(
+    result: RefitResult, tmp_path: Path
+) -> None:
+    write_refit(result, tmp_path / "real", run={"run_id": 1})
+    (tmp_path / "link").symlink_to("real")
+    assert write_refit(result, tmp_path / "link", run={"run_id": 2}) == tmp_path / "real"
+    assert (tmp_path / "link").readlink() == Path("real")
+    assert json.loads((tmp_path / "link" / "run.json").read_text()) == {"run_id": 2}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
+
+
+@pytest.mark.parametrize("out", [".", "..", "../here", "/"])
+def test_the_working_folder_is_not_replaced_under_who_works_in_it(
+    result: RefitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = (tmp_path / "here").stat().st_ino
+    with pytest.raises(InputError, match="working folder or a mount point cannot be replaced"):
+        write_refit(result, Path(out))
+    assert (tmp_path / "here").stat().st_ino == before
+
+
+def test_a_mount_point_is_refused(
+    result: RefitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "volume")
+    (tmp_path / "volume").mkdir()
+    with pytest.raises(InputError, match="mount point"):
+        write_refit(result, tmp_path / "volume")
+    assert release.verify(write_refit(result, tmp_path / "volume" / "out")) == []
+
+
+def test_the_output_of_before_is_back_once_a_killed_run_is_followed_by_another(
+    result: RefitResult, tmp_path: Path
+) -> None:
+    out = write_refit(result, tmp_path / "out")
+    out.rename(tmp_path / ".out.replaced")  # killed between the two renames
+    assert prepare_out(out) == out
+    assert release.verify(out) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def report(original: pl.DataFrame) -> dict[str, Any]:
 
 @pytest.fixture
 def contents(report: dict[str, Any]) -> dict[str, bytes]:
-    return release.release_files(report, DEFAULT_POLICY, DUMP, deployed=OLD)
+    return release.release_files(report, DEFAULT_POLICY, DUMP)
 
 
 def test_a_release_has_the_files_and_keys_of_the_contract(contents: dict[str, bytes]) -> None:
@@ -85,9 +85,9 @@ def test_unknown_tta_is_left_out_with_a_warning(report: dict[str, Any]) -> None:
 
 def test_the_note_says_what_a_reader_must_know(report: dict[str, Any]) -> None:
     policy = TierPolicy.model_validate({**DEFAULT_POLICY.model_dump(), "accept": {"x": 1}})
-    note = release.release_files(report, policy, DUMP, deployed=OLD)["report.md"].decode()
+    note = release.release_files(report, policy, DUMP)["report.md"].decode()
     for said in (
-        "**Provisional**: fitted on labels of which 12 have been reviewed",
+        "**Provisional labels**: 12 of 15,561 reviewed; wrong ones count as wrong answers",
         "| confident | 0.8 | 0.815 | +0.015 |",
         "| refer | 0.433 | 0.444 | +0.011 |",
         "at most 4.1 % of all images get a confident wrong answer",
@@ -115,9 +115,7 @@ def test_the_note_warns_where_rounding_changed_a_figure(report: dict[str, Any]) 
 def test_the_same_inputs_give_the_same_bytes_and_folder(
     report: dict[str, Any], contents: dict[str, bytes], tmp_path: Path
 ) -> None:
-    again = release.release_files(
-        dict(reversed(report.items())), DEFAULT_POLICY, DUMP, deployed=OLD
-    )
+    again = release.release_files(dict(reversed(report.items())), DEFAULT_POLICY, DUMP)
     assert again == contents
     first = release.write_release(tmp_path, contents, run={"run_id": "1"})
     second = release.write_release(tmp_path, again, run={"run_id": "2"})
@@ -130,7 +128,7 @@ def test_another_policy_gives_another_folder(
     report: dict[str, Any], contents: dict[str, bytes], tmp_path: Path
 ) -> None:
     strict = DEFAULT_POLICY.model_copy(update={"accept": {"x": 1}})
-    other = release.release_files(report, strict, DUMP, deployed=OLD)
+    other = release.release_files(report, strict, DUMP)
     assert release.write_release(tmp_path, contents) != release.write_release(tmp_path, other)
 
 
@@ -185,7 +183,7 @@ def test_a_folder_without_readable_sums_is_refused(
     ("metadata", "tta", "n_shards"),
     [
         pytest.param({}, None, None, id="brought_from_elsewhere"),
-        pytest.param({"tta": "true", "n_shards": "8"}, True, 8, id="dump"),
+        pytest.param({"tta": "true", "n_shards": "8", "dataset_version": "v"}, True, 8, id="dump"),
         pytest.param({"tta": "False", "n_shards": "16"}, False, 16, id="no_tta"),
     ],
 )
@@ -193,11 +191,65 @@ def test_provenance_is_read_from_the_table(
     metadata: Mapping[str, str], tta: bool | None, n_shards: int | None
 ) -> None:
     table = ProbabilityTable(("a", "b"), pl.DataFrame(), {}, metadata)
-    found = release.provenance_of(table, COUNTS, "data")
-    assert (found.tta, found.n_shards, found.dataset_version) == (tta, n_shards, "data")
+    found = release.provenance_of(table, COUNTS)
+    assert (found.tta, found.n_shards) == (tta, n_shards)
+    assert (found.dataset_version, found.counts) == (metadata.get("dataset_version"), COUNTS)
 
 
 def test_unreadable_provenance_is_refused() -> None:
     table = ProbabilityTable(("a", "b"), pl.DataFrame(), {}, {"tta": "maybe"})
     with pytest.raises(InputError, match="tta 'maybe'"):
         release.provenance_of(table, COUNTS)
+
+
+@pytest.mark.parametrize(
+    ("provisional", "n_reviewed", "said"),
+    [
+        pytest.param(True, 0, "**Provisional labels**: 0 of 15,561 reviewed; ", id="none"),
+        pytest.param(
+            True, None, "**Provisional labels**: how many are reviewed is not known; ", id="unknown"
+        ),
+        pytest.param(False, 9000, "Labels: 9,000 of 15,561 reviewed. Label", id="most"),
+        pytest.param(
+            False, None, "Labels: stated to be reviewed; how many is not known. ", id="stated"
+        ),
+    ],
+)
+def test_the_note_says_how_many_labels_are_reviewed(
+    report: dict[str, Any], provisional: bool, n_reviewed: int | None, said: str
+) -> None:
+    labels = {"version": "v", "provisional": provisional, "n_reviewed": n_reviewed}
+    made = release.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP)
+    assert said in made["report.md"].decode()
+    assert json.loads(made["metadata.json"])["labels"] == labels
+
+
+def test_a_note_without_deployed_thresholds_says_they_are_not_known(report: dict[str, Any]) -> None:
+    made = release.release_files({**report, "deployed": None}, DEFAULT_POLICY, DUMP)
+    note = made["report.md"].decode()
+    assert "| confident | not known | 0.815 | not known |" in note
+    assert "Who changes tier" not in note
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda f: (f / "thresholds.json").write_text("{}"), id="changed"),
+        pytest.param(lambda f: (f / "report.md").unlink(), id="missing"),
+        pytest.param(lambda f: (f / "SHA256SUMS").unlink(), id="no_sums"),
+        pytest.param(lambda f: (f / "SHA256SUMS").write_text("?"), id="spoilt_sums"),
+    ],
+)
+def test_a_damaged_release_is_put_aside_and_published_anew(
+    contents: dict[str, bytes], tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    folder = release.write_release(tmp_path, contents, run={"run_id": "1"})
+    damage(folder)
+    damaged = sorted(p.name for p in folder.iterdir())
+    assert release.write_release(tmp_path, contents, run={"run_id": "2"}) == folder
+    assert release.verify(folder) == []
+    assert json.loads((folder / "run.json").read_text()) == {"run_id": "2"}
+    aside, whole = sorted(tmp_path.iterdir())
+    assert aside.name.startswith(f".damaged-{folder.name}-")
+    assert whole == folder
+    assert sorted(p.name for p in aside.iterdir()) == damaged

@@ -107,3 +107,28 @@ def test_rounding_is_judged_only_where_it_happened(confident: dict[str, Any]) ->
     refer = report()["selection"]["refer"]
     verdict = gate.rounding_kept({"selection": {"confident": confident, "refer": refer}})
     assert verdict == (True, {"refer_shift": pytest.approx(0.001)})
+
+
+COUNTS = {"n_rows": 10, "n_scored": 7, "n_without_probs": 2, "n_without_label": 1}
+
+
+def test_rows_that_are_scored_or_counted_as_left_out_are_all_accounted_for() -> None:
+    passed, facts = gate.rows_accounted(7, COUNTS, 10)
+    assert passed
+    assert facts == {"n_reported": 7, "n_split": 10, **COUNTS}
+
+
+@pytest.mark.parametrize(
+    ("n_reported", "changes", "n_split"),
+    [
+        pytest.param(6, {}, 10, id="report_of_fewer"),
+        pytest.param(7, {}, 11, id="an_image_of_the_split_never_seen"),
+        pytest.param(7, {"n_rows": 11}, 11, id="a_row_in_no_count"),
+        pytest.param(7, {"n_without_label": 2}, 10, id="a_row_in_two_counts"),
+        pytest.param(7, {"n_rows": 9}, 10, id="a_shard_missing"),
+    ],
+)
+def test_a_row_that_is_lost_or_counted_twice_is_noticed(
+    n_reported: int, changes: dict[str, int], n_split: int
+) -> None:
+    assert not gate.rows_accounted(n_reported, COUNTS | changes, n_split)[0]
