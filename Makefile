@@ -39,7 +39,7 @@ lint: $(READY)
 	@$(BIN)/mypy
 
 test: lint
-	@$(BIN)/pytest --numprocesses 2
+	@$(BIN)/pytest --numprocesses 3 --dist worksteal
 
 bench: $(READY)
 	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
