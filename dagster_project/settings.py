@@ -177,7 +177,7 @@ class Settings(BaseSettings):
 
     @property
     def releases_dir(self) -> Path:
-        """Released thresholds, one folder a release, and the link ``current``."""
+        """Released thresholds, one folder a release, and the link ``latest``."""
         return self.store / "releases"
 
 

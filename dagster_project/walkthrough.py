@@ -81,6 +81,7 @@ def run_demo(root: Path, size: WorldSize = FULL) -> None:
             _run(stage, jobs.REFIT_JOB)
             before = _snapshot(stage)
             _say(f"    label sensor: {tick(stage)}")
+            _say("    the first release is taken as deployed; the next is compared with it")
             deployed = _deploy(root, settings)
             stage = Stage(build_definitions(deployed), instance, deployed)
             _say("5/6 blind packet, reviews, and what the label sensor makes of them")
