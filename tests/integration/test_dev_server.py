@@ -55,7 +55,7 @@ def test_the_development_server_starts_and_leaves_the_root_clean(
             start_new_session=True,
         )
         deadline = time.monotonic() + PATIENCE_S
-        # both are up: interrupting a webserver that is still loading ends in a race of Dagster's own
+        # both: interrupting a webserver that is still loading ends in a race of Dagster
         while not all(text in log.read_text() for text in READY):
             assert process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]
