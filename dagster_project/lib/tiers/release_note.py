@@ -174,6 +174,13 @@ def _limits(report: Mapping[str, Any], policy: TierPolicy, tta: bool | None) -> 
         "interval means nothing.",
         "- All rates hold for images like these, served as these were.",
     ]
+    n_reviewed = report["labels"]["n_reviewed"]
+    if n_reviewed and n_reviewed < report["n"]:
+        lines.append(
+            "- **Reviewed labels are a selection.** Labels are reviewed mostly because the model "
+            "disagrees with them; correcting those and not the errors it agrees with makes the "
+            "model look better than it is."
+        )
     if report["labels"]["provisional"]:
         lines.append("- Labels are provisional: fit again when the reviews return.")
     if tta is None:

@@ -112,6 +112,23 @@ def test_the_note_warns_where_rounding_changed_a_figure(report: dict[str, Any]) 
     assert "three decimals" not in note(report)
 
 
+@pytest.mark.parametrize(
+    ("n_reviewed", "warned"),
+    [
+        pytest.param(None, False, id="unknown"),
+        pytest.param(0, False, id="none"),
+        pytest.param(1, True, id="some"),
+        pytest.param("all", False, id="all"),
+    ],
+)
+def test_the_note_warns_that_reviewed_labels_are_a_selection(
+    report: dict[str, Any], n_reviewed: int | str | None, warned: bool
+) -> None:
+    labels = {**report["labels"], "n_reviewed": report["n"] if n_reviewed == "all" else n_reviewed}
+    made = release.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP)
+    assert ("Reviewed labels are a selection" in made["report.md"].decode()) is warned
+
+
 def test_the_same_inputs_give_the_same_bytes_and_folder(
     report: dict[str, Any], contents: dict[str, bytes], tmp_path: Path
 ) -> None:
