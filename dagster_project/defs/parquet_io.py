@@ -7,13 +7,15 @@ Concept: dagster's ``UPathIOManager`` for the loading rules, our atomic publicat
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from upath import UPath
 
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 
 def table_path(settings: Settings, asset: str, partition: str | None = None) -> Path:
@@ -35,16 +37,18 @@ class ParquetIOManager(dg.UPathIOManager):
     extension = ".parquet"
 
     def __init__(self, tables_dir: Path) -> None:
+        from upath import UPath
+
         super().__init__(UPath(tables_dir))
 
-    def dump_to_path(self, context: dg.OutputContext, obj: StoredTable, path: UPath) -> None:
+    def dump_to_path(self, context: dg.OutputContext, obj: StoredTable, path: "UPath") -> None:
         """Publish one table atomically."""
         del context
         from dagster_project.lib import tables
 
         tables.write_arrow(Path(str(path)), obj.arrow)
 
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> StoredTable:
+    def load_from_path(self, context: dg.InputContext, path: "UPath") -> StoredTable:
         """Load one table; a missing file fails the run."""
         del context
         from dagster_project.lib import tables

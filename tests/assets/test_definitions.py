@@ -61,7 +61,10 @@ JOBS = {
     "mislabel_job",
     "policy_preview_job",
 }
-HEAVY = ("torch", "transformers", "cleanlab", "sklearn", "matplotlib", "boto3", "polars", "pyarrow")
+HEAVY = (
+    *("torch", "transformers", "cleanlab", "sklearn", "matplotlib", "boto3"),
+    *("polars", "pyarrow", "numpy", "upath"),
+)
 
 
 def test_the_lineage_is_the_documented_one(harness: Harness) -> None:
