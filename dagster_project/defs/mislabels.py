@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_project.defs import show
-from dagster_project.defs.probabilities import DUMPS, dumped_classes, whole_dump
+from dagster_project.defs.probabilities import dumped_classes, whole_dump
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
@@ -38,23 +38,23 @@ def mislabel_candidates(
 
     from dagster_project.lib.mislabels.candidates import find_candidates
 
-    metadata: dict[str, Any] = {}
-    issues = []
-    models = set()
-    for split, shards in zip(DUMPS, (test_probabilities, train_probabilities), strict=True):
-        table = whole_dump(shards, dataset_index, split, settings)
-        models.add(table.metadata["model_tree_hash"])
-        found = find_candidates(
-            table,
-            cleaned_labels.frame.select("image_uuid", "label"),
-            in_sample=IN_SAMPLE[split],
-            paths=dataset_index.frame.select("image_uuid", "image_path"),
-        )
-        metadata |= _publish(found, split, settings)
-        issues.append(found.issues.with_columns(split=pl.lit(split)))
-    if len(models) > 1:
+    shards = {"test": test_probabilities, "train": train_probabilities}
+    dumps = {split: whole_dump(s, dataset_index, split, settings) for split, s in shards.items()}
+    if len({table.metadata["model_tree_hash"] for table in dumps.values()}) > 1:
         raise InputError("test and train shards are of different models: dump the older ones again")
-    candidates = StoredTable.of(pl.concat(issues))
+    labels = cleaned_labels.frame.select("image_uuid", "label")
+    paths = dataset_index.frame.select("image_uuid", "image_path")
+    found = {
+        split: find_candidates(table, labels, in_sample=IN_SAMPLE[split], paths=paths)
+        for split, table in dumps.items()
+    }
+    # nothing is published before both splits are judged
+    metadata: dict[str, Any] = {}
+    for split, candidates_of_split in found.items():
+        metadata |= _publish(candidates_of_split, split, settings)
+    candidates = StoredTable.of(
+        pl.concat([f.issues.with_columns(split=pl.lit(split)) for split, f in found.items()])
+    )
     return dg.MaterializeResult(
         value=candidates,
         data_version=dg.DataVersion(candidates.version),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import Harness
+from harness import MODEL_B, Harness
 from PIL import Image
 
 
@@ -37,6 +37,19 @@ def test_each_split_is_judged_by_itself_and_says_whether_the_model_saw_it(found:
             "mislabel_candidates.png",
             "summary.json",
         }
+
+
+def test_splits_of_different_models_are_refused_and_what_was_published_stays(
+    found: Harness,
+) -> None:
+    issues = found.settings.report_dir / "mislabels" / "test" / "label_issues.csv"
+    found.dump("train", model=MODEL_B)
+    issues.write_text("what was published before")
+    result = found.run_job("mislabel_job", ["mislabel_candidates"])
+    assert not result.success
+    failure = next(e for e in result.all_events if e.is_step_failure)
+    assert "different models" in str(failure.step_failure_data)
+    assert issues.read_text() == "what was published before"
 
 
 def test_photographs_stay_out_of_the_event_log_when_so_set(found: Harness) -> None:
