@@ -55,13 +55,35 @@ def test_a_rate_is_readable_at_every_speed(
 def test_off_a_terminal_there_is_a_line_every_few_seconds_and_one_at_the_end(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with progress.bar("sync", "byte") as show:
-        for done in range(1, 101):
+    with progress.bar("dump") as show:
+        for done in range(101):
+            show(done, 100, "model 93 %")
             clock.now += 0.125
-            show(done, 100)
-    found = lines(capsys)
-    assert [line.split()[1] for line in found] == ["40/100", "80/100", "100/100"]
-    assert found[-1] == "sync: 100/100 bytes, 8.0 bytes/s"
+    assert lines(capsys) == [
+        "dump: 40/100 rows, 8.0 rows/s, 8 s left, model 93 %",
+        "dump: 80/100 rows, 8.0 rows/s, 2 s left, model 93 %",
+        "dump: 100/100 rows, 8.0 rows/s, model 93 %",
+    ]
+
+
+def test_what_was_found_finished_is_no_part_of_the_rate(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress.bar("dump") as show:
+        show(5000, 6000)
+        clock.now += 10
+        show(5100, 6000)
+    assert lines(capsys) == ["dump: 5100/6000 rows, 10 rows/s, 2 min left"]
+
+
+def test_bytes_are_counted_in_units_that_people_read(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress.bar("sync", "byte") as show:
+        show(0, 1_700_000_000)
+        clock.now += 10
+        show(850_000_000, 1_700_000_000)
+    assert lines(capsys) == ["sync: 0.8/1.7 GB, 85.0 MB/s, 10 s left"]
 
 
 def test_before_anything_is_done_there_is_no_rate(
@@ -85,11 +107,12 @@ def test_on_a_terminal_a_bar_is_drawn(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress.bar("dump") as show:
-        show(2, 4)
-        show(4, 4)
+        show(2, 4, "model 93 %")
+        show(4, 4, "model 94 %")
     out, err = capsys.readouterr()
     assert "dump: 100%" in err
     assert "4.00/4.00" in err
+    assert "model 94 %" in err
     assert out == ""
 
 

@@ -94,8 +94,10 @@ def build_world(
     drawn = people.height
     total = drawn + people.filter(pl.col("split") == "train").height
     with files.publish_folder(root / "dataset") as folder:
-        _write_dataset(folder, people, seed, lambda done, _: on_progress(done, total))
-    _write_model(root, seed, lambda done, _: on_progress(drawn + done, total))
+        _write_dataset(
+            folder, people, seed, lambda done, _, note="": on_progress(done, total, note)
+        )
+    _write_model(root, seed, lambda done, _, note="": on_progress(drawn + done, total, note))
     _write_truth(root / "truth" / "truth.parquet", people)
     files.write_json(root / STAMP, {**stamp, "state": "complete"})
     return World(root, size.name, seed, reused=False)

@@ -26,7 +26,7 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, list[tuple[i
     """The tiny world once more, elsewhere, in a folder that has another file; its progress."""
     root, seen = tmp_path_factory.mktemp("again"), []
     (root / "settings.env").write_text("A=1")
-    built = build_world(root, TINY, seed=5, on_progress=lambda d, t: seen.append((d, t)))
+    built = build_world(root, TINY, seed=5, on_progress=lambda d, t, note="": seen.append((d, t)))
     return built, seen
 
 

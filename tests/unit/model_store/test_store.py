@@ -113,7 +113,7 @@ def test_a_failed_sync_leaves_the_old_artifact_in_force(source: Path, tmp_path: 
 def test_a_sync_that_is_killed_while_copying_publishes_nothing(
     source: Path, tmp_path: Path
 ) -> None:
-    def killed(done: int, total: int) -> None:
+    def killed(done: int, total: int, note: str = "") -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
