@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.inference import preprocess as pre
+
+LOSSLESS = {"WEBP": {"lossless": True}}
 
 
 def recipe(**change: Any) -> pre.Preprocess:
@@ -54,6 +56,7 @@ def test_a_missing_key_is_an_error_and_never_guessed(key: str) -> None:
         pytest.param({"antialias": "yes"}, "antialias: got 'yes'", id="antialias"),
         pytest.param({"mean": [0, 0]}, "three numbers", id="mean"),
         pytest.param({"std": [1, 0, 1]}, "each must be > 0", id="std"),
+        pytest.param({"exif_orientation": True}, "exif_orientation: got True", id="orientation"),
         pytest.param({"crop": 3}, "unknown 'crop'", id="unknown key"),
     ],
 )
@@ -97,12 +100,126 @@ def test_to_tensor_is_channels_first_and_normalised_by_hand() -> None:
     assert got[:, 3, 5].tolist() == pytest.approx([1.0, -0.5, 0.0], abs=1e-6)
 
 
-def test_exif_orientation_is_applied() -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_as_pillow_does_or_ignored(kind: str, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to show it upright
-    image = photo()
-    turned = pre.decode(saved(Image.fromarray(image), "PNG", exif=exif))
-    assert np.array_equal(turned, np.rot90(image, -1))
+    exif[0x0112] = orientation
+    data = saved(Image.fromarray(photo()), kind, exif=exif, **LOSSLESS.get(kind, {}))
+    stored = Image.open(io.BytesIO(data)).convert("RGB")
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert (turned.size != stored.size) == (orientation >= 5)
+    assert np.array_equal(pre.decode(data), np.asarray(turned))
+    assert np.array_equal(pre.decode(data, upright=False), np.asarray(stored))
+
+
+def test_the_artifact_says_whether_orientation_counts_and_silence_means_it_does() -> None:
+    assert recipe().upright
+    assert recipe(exif_orientation="apply").upright
+    assert not recipe(exif_orientation="ignore").upright
+
+
+def test_an_orientation_that_is_no_orientation_changes_nothing() -> None:
+    image = photo(3, 4)
+    assert all(np.array_equal(pre.oriented(image, n), image) for n in (0, 1, 9, -6))
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (8, 8), (33, 130), (97, 64)], ids=str)
+def test_a_plain_jpeg_has_pillows_pixels_bit_for_bit(
+    size: tuple[int, int], progressive: bool, subsampling: int
+) -> None:
+    for quality in (30, 90, 100):
+        data = saved(
+            Image.fromarray(photo(*size)),
+            "JPEG",
+            quality=quality,
+            progressive=progressive,
+            subsampling=subsampling,
+            restart_marker_blocks=3,
+        )
+        expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        assert np.array_equal(pre.decode(data), expected)
+
+
+def test_a_jpeg_that_stores_rgb_and_a_grey_one_have_pillows_pixels() -> None:
+    for data in (
+        saved(Image.fromarray(photo()), "JPEG", keep_rgb=True),
+        saved(Image.fromarray(photo()).convert("L"), "JPEG"),
+    ):
+        expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        assert np.array_equal(pre.decode(data), expected)
+
+
+def test_cmyk_is_converted_by_the_formula_of_uncalibrated_inks() -> None:
+    inks = np.random.default_rng(0).integers(0, 256, (5, 6, 4), dtype=np.uint8)
+    got = pre.decode(saved(Image.fromarray(inks, "CMYK"), "TIFF")).astype(float)
+    light = (255.0 - inks[..., :3]) * (255.0 - inks[..., 3:]) / 255.0
+    assert np.abs(got - light).max() <= 1
+
+
+def test_half_transparent_pixels_are_mixed_with_white() -> None:
+    rgba = np.random.default_rng(0).integers(0, 256, (5, 6, 4), dtype=np.uint8)
+    got = pre.decode(saved(Image.fromarray(rgba), "PNG")).astype(float)
+    alpha = rgba[..., 3:] / 255.0
+    assert np.abs(got - (rgba[..., :3] * alpha + 255.0 * (1 - alpha))).max() <= 1
+
+
+def cubic(x: float, a: float) -> float:
+    x = abs(x)
+    if x < 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+def kernel_weights(n_in: int, n_out: int, resample: str, antialias: bool) -> Any:
+    """(n_out, n_in) weights, from the definition: half-pixel centres, the border repeated or cut.
+
+    Shrinking with antialias stretches the kernel by the scale and renormalises what is cut off at
+    the border (Pillow); without it the kernel has its own width, and the border is repeated
+    (torch and OpenCV, whose cubic has a = -0.75 where Pillow's has -0.5).
+    """
+    scale = n_in / n_out
+    stretch = max(scale, 1.0) if antialias else 1.0
+    a = -0.5 if antialias else -0.75
+    support = 1.0 if resample == "bilinear" else 2.0
+    weights = np.zeros((n_out, n_in))
+    for i in range(n_out):
+        centre = (i + 0.5) * scale - 0.5
+        reach = int(np.ceil(support * stretch)) + 1
+        for j in range(int(np.floor(centre)) - reach, int(np.floor(centre)) + reach + 1):
+            x = (j - centre) / stretch
+            w = max(0.0, 1 - abs(x)) if resample == "bilinear" else cubic(x, a)
+            if antialias and not 0 <= j < n_in:
+                continue
+            weights[i, min(max(j, 0), n_in - 1)] += w
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (45, 60), (130, 31), (9, 12)], ids=str)
+@pytest.mark.parametrize("how", ["squash", "pad"])
+@pytest.mark.parametrize("antialias", [True, False], ids=["antialias", "no antialias"])
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
+def test_every_declared_resize_agrees_with_its_definition(
+    resample: str, antialias: bool, how: str, shape: tuple[int, int]
+) -> None:
+    image = photo(*shape)
+    source = image.astype(float)
+    if how == "pad":
+        height, width = shape
+        side = max(shape)
+        top, left = (side - height) // 2, (side - width) // 2
+        spare = ((top, side - height - top), (left, side - width - left), (0, 0))
+        source = np.pad(source, spare)
+    rows, columns = (kernel_weights(n, 16, resample, antialias) for n in source.shape[:2])
+    # as in Pillow, a first pass is cut to 8 bits, which shows where a cubic overshoots
+    narrow = np.einsum("hwc,jw->hjc", source, columns)
+    if resample == "bicubic":
+        narrow = narrow.clip(0, 255).round()
+    expected = np.einsum("ih,hjc->ijc", rows, narrow).clip(0, 255)
+    got = pre.resize(image, recipe(resample=resample, antialias=antialias, resize=how))
+    assert np.abs(got - expected).max() <= 1.2
 
 
 def test_sixteen_bit_pixels_keep_their_shades() -> None:
