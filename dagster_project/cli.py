@@ -76,6 +76,7 @@ def dump(options: argparse.Namespace) -> None:
     """Probabilities of one split, or of one shard of it."""
     from dagster_project.lib import dataset, model_store
     from dagster_project.lib.inference.dump import DumpOptions, dump_to, plan_dump
+    from dagster_project.lib.probability_table import too_many_errors
 
     if options.out.suffix != ".parquet":
         raise InputError(f"{options.out}: the output is a parquet file; name it *.parquet")
@@ -84,27 +85,32 @@ def dump(options: argparse.Namespace) -> None:
         raise InputError(f"{options.out}: is a folder, a file is needed; pass another --out")
     shard, n_shards = options.shard
     index = dataset.dataset_index(options.dataset_dir)
-    plan = plan_dump(
-        model_dir=options.model_dir,
-        tree_hash=model_store.read_artifact(options.model_dir).tree_hash,
-        dataset_dir=options.dataset_dir,
-        rows=dataset.shard_rows(dataset.split_rows(index, options.split), shard, n_shards),
-        shard=shard,
-        n_shards=n_shards,
-        options=DumpOptions(
-            null_fields=options.null_fields,
-            tta=options.tta,
-            batch_size=options.batch_size,
-            dtype=options.dtype,
-            device=options.device,
-        ),
-    )
+    with progress.bar(f"plan {options.split}", "image") as show:
+        plan = plan_dump(
+            model_dir=options.model_dir,
+            tree_hash=model_store.read_artifact(options.model_dir).tree_hash,
+            dataset_dir=options.dataset_dir,
+            rows=dataset.shard_rows(dataset.split_rows(index, options.split), shard, n_shards),
+            shard=shard,
+            n_shards=n_shards,
+            options=DumpOptions(
+                null_fields=options.null_fields,
+                tta=options.tta,
+                batch_size=options.batch_size,
+                dtype=options.dtype,
+                device=options.device,
+            ),
+            on_progress=show,
+        )
     segments = options.out.parent / f".{options.out.name}.segments"
     with progress.bar(f"dump {options.split}") as show:
-        table, reused = dump_to(plan, options.out, segments, on_progress=show)
-    failed = len(table) - table.column("error").null_count
-    note = "an equal dump was there, nothing computed" if reused else f"{failed} with an error"
-    print(f"{options.out}: {len(table)} rows, {note}")
+        dumped = dump_to(plan, options.out, segments, on_progress=show)
+    reused = "an equal dump was there, nothing computed"
+    note = reused if dumped.reused else f"{dumped.failed} with an error"
+    print(f"{options.out}: {dumped.rows} rows, {note}")
+    refusal = too_many_errors(dumped.failed, dumped.rows, options.max_error_share)
+    if refusal:
+        raise RefusedError(f"{options.out} is written, but {refusal}")
 
 
 def mislabels(options: argparse.Namespace) -> None:
@@ -211,8 +217,20 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-tta", dest="tta", action="store_false", help="no flip: probs is the plain view"
     )
     command.add_argument("--batch-size", type=_positive, default=64)
-    command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    command.add_argument(
+        "--dtype",
+        type=_dtype,
+        default="float32",
+        help="float32 (the default), tf32, bfloat16 or float16, or fp32, bf16, fp16",
+    )
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument(
+        "--max-error-share",
+        type=_share,
+        default=1.0,
+        metavar="X",
+        help="exit 3 if more of the rows than this share lack probabilities; default: no limit",
+    )
 
     command = _command(
         commands, mislabels, "tier-refit mislabels --probs p.parquet --labels l.csv --out out"
@@ -351,6 +369,25 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _dtype(text: str) -> str:
+    from dagster_project.lib.inference.precision import dtype_name
+
+    try:
+        return dtype_name(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
+    return value
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.inference.precision import SHORT
 
 DEMO_ROOT = Path(".demo")
 SETTINGS_FILE = "settings.env"
@@ -54,7 +55,7 @@ class Settings(BaseSettings):
     )
     num_shards: int = _variable(
         "NUM_SHARDS",
-        8,
+        16,
         "Shards of each probability dump; below 100, or staleness is not tracked.",
         ge=1,
         lt=100,
@@ -70,11 +71,20 @@ class Settings(BaseSettings):
     )
     tta: bool = _variable("TTA", True, "Average each image with its horizontal flip.")
     batch_size: int = _variable("TIER_REFIT_BATCH_SIZE", 64, "Images a forward pass.", ge=1)
-    dtype: Literal["float32", "bfloat16"] = _variable(
-        "TIER_REFIT_DTYPE", "float32", "Arithmetic of the dump; part of its identity."
+    dtype: Literal["float32", "tf32", "bfloat16", "float16"] = _variable(
+        "TIER_REFIT_DTYPE",
+        "float32",
+        "Arithmetic of the dump, part of its identity; fp32, bf16 and fp16 are accepted too.",
     )
     device: Literal["auto", "cpu", "cuda"] = _variable(
         "TIER_REFIT_DEVICE", "auto", "Where the dump runs; auto takes a GPU where there is one."
+    )
+    max_error_share: float = _variable(
+        "TIER_REFIT_MAX_ERROR_SHARE",
+        0.05,
+        "Share of a dump's rows that may lack probabilities (unreadable images); more blocks.",
+        ge=0,
+        le=1,
     )
     gpu_slots: int = _variable(
         "TIER_REFIT_GPU_SLOTS", 1, "Limit of the pool gpu: the number of GPUs.", ge=1
@@ -137,6 +147,11 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _long_name(cls, value: object) -> object:
+        return SHORT.get(value, value) if isinstance(value, str) else value
 
     @field_validator("store", "dataset_dir", "policy", mode="after")
     @classmethod

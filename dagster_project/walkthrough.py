@@ -41,6 +41,7 @@ REMADE = ("dagster_home", "store", "label_drop", SETTINGS_FILE)
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 """Run config: the instance keeps every event, the terminal shows the progress only."""
 
+SHARDS = 8
 PACKET_SIZE = 500
 MAX_CHANGE = 0.5
 """Wide: so much planted noise moves thresholds further than a real release should."""
@@ -127,12 +128,13 @@ def _prepare(root: Path) -> Settings:
         text = package_files("dagster_project").joinpath(name).read_text(encoding="utf-8")
         write_text(home / name, text)
     (root / "label_drop").mkdir()
+    given = load_settings()
     values = {
         "MODEL_URI": root / "model_bucket",
         "DATASET_DIR": root / "dataset",
         "LABELS_URI": root / "label_drop",
         "TIER_REFIT_STORE": root / "store",
-        "NUM_SHARDS": load_settings().num_shards,
+        "NUM_SHARDS": given.num_shards if "num_shards" in given.model_fields_set else SHARDS,
         "TIER_REFIT_PACKET_SIZE": PACKET_SIZE,
         "TIER_REFIT_MAX_THRESHOLD_CHANGE": MAX_CHANGE,
         "TIER_REFIT_REVIEWERS": ",".join(reader.name for reader in REVIEWERS),

@@ -15,6 +15,7 @@ from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from upath import UPath
 
 
@@ -67,16 +68,17 @@ class ParquetIOManager(dg.UPathIOManager):
         self, context: dg.OutputContext, obj: StoredTable
     ) -> dict[str, dg.MetadataValue[Any]]:
         """Row count, column schema and location; never a row."""
-        return table_metadata(obj, Path(str(self._get_path(context))))
+        path = Path(str(self._get_path(context)))
+        return table_metadata(obj.arrow.schema, len(obj), path)
 
 
-def table_metadata(table: StoredTable, path: Path) -> dict[str, dg.MetadataValue[Any]]:
+def table_metadata(
+    schema: "pa.Schema", n_rows: int, path: Path
+) -> dict[str, dg.MetadataValue[Any]]:
     """The reserved metadata of a table: how many rows, which columns, where."""
-    columns = [
-        dg.TableColumn(name=field.name, type=str(field.type)) for field in table.arrow.schema
-    ]
+    columns = [dg.TableColumn(name=field.name, type=str(field.type)) for field in schema]
     return {
-        "dagster/row_count": dg.MetadataValue.int(len(table)),
+        "dagster/row_count": dg.MetadataValue.int(n_rows),
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
         "dagster/uri": dg.MetadataValue.text(path.absolute().as_uri()),
     }

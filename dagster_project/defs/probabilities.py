@@ -5,29 +5,25 @@ Does not: the forward pass, segments, identity (``lib.inference``).
 """
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from dagster_project.defs import show
 from dagster_project.defs.parquet_io import table_metadata, table_path
+from dagster_project.lib import progress
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.progress import OnProgress
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from dagster_project.lib.inference.dump import DumpPlan
+    from dagster_project.lib.inference.dump import Dumped, DumpPlan
     from dagster_project.lib.probability_table import ProbabilityTable
 
 GPU_POOL = "gpu"
 DUMPS = {"test": "test_probabilities", "train": "train_probabilities"}
 """Split -> asset."""
-
-LOG_EVERY_S = 5.0
 
 
 def shard_keys(settings: Settings) -> list[str]:
@@ -61,20 +57,16 @@ def build_dump(split: str, settings: Settings) -> dg.AssetsDefinition:
         from dagster_project.lib.inference.pictures import confidence_png
 
         key = context.partition_key
-        plan = _plan(settings, split, int(key), model_artifact, dataset_index)
+        log = progress.lines(f"{split} shard {key}", context.log.info)
+        plan = _plan(settings, split, int(key), model_artifact, dataset_index, log)
         path = table_path(settings, DUMPS[split], key)
-        start = time.monotonic()
-        table, reused = dump_to(plan, path, settings.store / "segments", on_progress=_log(context))
-        seconds = time.monotonic() - start
+        dumped = dump_to(plan, path, settings.store / "segments", on_progress=log)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(plan.identity),
             metadata={
-                **table_metadata(StoredTable(table), path),
-                **_facts(table, plan, path, settings),
+                **_facts(dumped, plan, settings),
                 "dataset_version": dataset_index.version,
-                "reused_equal_dump": reused,
-                "rows_per_second": round(len(table) / max(seconds, 1e-9), 1),
-                **show.inline(confidence_png(table, f"{split} shard {key}"), "confidence"),
+                **show.inline(confidence_png(path, f"{split} shard {key}"), "confidence"),
             },
         )
 
@@ -82,7 +74,12 @@ def build_dump(split: str, settings: Settings) -> dg.AssetsDefinition:
 
 
 def _plan(
-    settings: Settings, split: str, shard: int, artifact: StoredTable, index: StoredTable
+    settings: Settings,
+    split: str,
+    shard: int,
+    artifact: StoredTable,
+    index: StoredTable,
+    on_progress: OnProgress,
 ) -> "DumpPlan":
     from dagster_project.lib import dataset, model_store
     from dagster_project.lib.inference.dump import DumpOptions, plan_dump
@@ -103,30 +100,26 @@ def _plan(
             dtype=settings.dtype,
             device=settings.device,
         ),
+        on_progress=on_progress,
     )
 
 
-def _facts(table: "pa.Table", plan: "DumpPlan", path: "Any", settings: Settings) -> dict[str, Any]:
-    """What a shard is, in numbers; the label sensor reads the first two."""
+def _facts(dumped: "Dumped", plan: "DumpPlan", settings: Settings) -> dict[str, Any]:
+    """What a shard is and how it went, in numbers; the label sensor reads the first two."""
+    from dagster_project.lib import tables
+
+    schema = tables.read_schema(dumped.path)
     return {
         "model_tree_hash": plan.tree_hash,
         "n_shards": settings.num_shards,
-        "dagster/partition_row_count": len(table),
-        "rows_without_probabilities": len(table) - table.column("error").null_count,
+        **table_metadata(schema, dumped.rows, dumped.path),
+        "dagster/partition_row_count": dumped.rows,
+        "rows_without_probabilities": dumped.failed,
+        "reused_equal_dump": dumped.reused,
+        **(dumped.stats.facts() if dumped.stats else {}),
         "identity": dg.MetadataValue.json(dict(plan.identity_parts)),
-        "path": dg.MetadataValue.path(path),
+        "path": dg.MetadataValue.path(dumped.path),
     }
-
-
-def _log(context: dg.AssetExecutionContext) -> OnProgress:
-    last = [time.monotonic()]
-
-    def log(done: int, total: int) -> None:
-        if time.monotonic() - last[0] >= LOG_EVERY_S:
-            last[0] = time.monotonic()
-            context.log.info(f"{done}/{total} rows")
-
-    return log
 
 
 def whole_dump(
@@ -146,7 +139,7 @@ def whole_dump(
 
     tables = {key: shard.arrow for key, shard in shards.items()}
     ids = dataset.split_rows(index.frame, split)["image_uuid"]
-    problems = completeness_problems(tables, ids, settings.num_shards)
+    problems = completeness_problems(tables, ids, settings.num_shards, settings.max_error_share)
     if problems:
         raise InputError(f"{DUMPS[split]}: {'; '.join(problems)}")
     return from_arrow(tables)
@@ -200,7 +193,9 @@ def build_dump_check(split: str, dump: dg.AssetsDefinition) -> dg.AssetChecksDef
         paths = {key: table_path(settings, DUMPS[split], key) for key in keys}
         try:
             shards = {k: tables.read_arrow(path) for k, path in paths.items() if path.is_file()}
-            problems = completeness_problems(shards, rows["image_uuid"], settings.num_shards)
+            problems = completeness_problems(
+                shards, rows["image_uuid"], settings.num_shards, settings.max_error_share
+            )
         except InputError as error:
             problems = [f"{error}; dump that shard again"]
         return dg.AssetCheckResult(

@@ -142,21 +142,44 @@ def from_arrow(
     return ProbabilityTable(first.classes, frame, joined, first.metadata)
 
 
+def too_many_errors(failed: int, rows: int, max_share: float) -> str | None:
+    """Why more than ``max_share`` of a dump's rows have no probabilities; None if they have.
+
+    >>> too_many_errors(3, 60, 0.05)
+    >>> too_many_errors(4, 60, 0.05)[:57]
+    '4 of 60 rows have no probabilities (6.7 %, allowed 5.0 %)'
+    """
+    if failed <= max_share * rows:
+        return None
+    return (
+        f"{failed} of {rows} rows have no probabilities ({100 * failed / rows:.1f} %, allowed "
+        f"{100 * max_share:.1f} %); column error says why: mend the images and dump again, or "
+        "raise the limit"
+    )
+
+
 def completeness_problems(
-    shards: Mapping[str, pa.Table], image_uuids: pl.Series, n_shards: int
+    shards: Mapping[str, pa.Table],
+    image_uuids: pl.Series,
+    n_shards: int,
+    max_error_share: float = 1.0,
 ) -> list[str]:
     """Why ``shards`` are not one whole dump of ``image_uuids``; empty when they are.
 
     Whole means: every image on exactly one row, nothing else, one model and one setting in all
-    shards, each dumped for ``n_shards`` shards (a fit on 8 of 16 otherwise succeeds in silence).
+    shards, each dumped for ``n_shards`` shards (a fit on 8 of 16 otherwise succeeds in silence),
+    and at most ``max_error_share`` of the rows without probabilities.
     """
     if not shards:
         return ["no shard has been dumped"]
     try:
-        found = from_arrow(shards).frame["image_uuid"]
+        frame = from_arrow(shards).frame
     except InputError as error:
         return [str(error)]
-    problems = []
+    found = frame["image_uuid"]
+    failed = int(frame["error"].is_not_null().sum()) if "error" in frame.columns else 0
+    errors = too_many_errors(failed, frame.height, max_error_share)
+    problems = [errors] if errors else []
     other = sorted(
         k for k, t in shards.items() if tables.metadata_of(t).get("n_shards") != str(n_shards)
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,33 +182,67 @@ def read_arrow(path: Path) -> pa.Table:
                 raise InputError(f"{path.name}: {file.metadata.num_rows} rows is over the limit")
             table = file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path.name}: not a readable parquet file ({reason})") from None
+        raise _unreadable(path, error) from None
     repeated = sorted(column for column, n in Counter(table.column_names).items() if n > 1)
     if repeated:
         raise InputError(f"{path.name}: column {some(repeated)} appears twice; keep one")
     return table
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The key-value metadata in the footer of a parquet file."""
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a parquet file, from its footer."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     existing(path)
     try:
-        return metadata_of(pq.read_schema(path).empty_table())
+        return pq.read_schema(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path.name}: not a readable parquet file ({reason})") from None
+        raise _unreadable(path, error) from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The key-value metadata in the footer of a parquet file."""
+    return metadata_of(read_schema(path).empty_table())
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path.name}: not a readable parquet file ({reason})")
 
 
 def write_arrow(path: Path, table: pa.Table) -> None:
     """Publish a parquet file: same table, same bytes."""
+    write_arrow_parts(path, table.schema, [table])
+
+
+def write_arrow_parts(path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> None:
+    """Publish a parquet file of several tables, one after another: same parts, same bytes.
+
+    Only one of them is in memory at a time. The file's metadata are those of ``schema``.
+    """
     import pyarrow.parquet as pq
 
-    with publish(path) as temp:
-        pq.write_table(table, temp, compression="zstd", write_page_checksum=True)
+    with (
+        publish(path) as temp,
+        pq.ParquetWriter(temp, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for part in parts:
+            writer.write_table(part)
+
+
+def read_arrow_parts(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of a parquet file, one at a time, page checksums verified."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    existing(path)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number, columns=columns)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
 
 
 def write_csv(path: Path, frame: pl.DataFrame) -> None:

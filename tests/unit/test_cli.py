@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -134,7 +135,7 @@ def test_help_ends_with_an_example_that_parses(run: Run, command: str) -> None:
         ),
         pytest.param(["dump", "--shard", "3"], "'3' is not like 3/16", id="no_shard"),
         pytest.param(["dump", "--batch-size", "0"], "not a whole number above 0", id="batch"),
-        pytest.param(["dump", "--dtype", "float16"], "invalid choice: 'float16'", id="dtype"),
+        pytest.param(["dump", "--dtype", "float8"], "dtype: got 'float8'", id="dtype"),
     ],
 )
 def test_a_usage_error_is_one_line_and_exit_2(run: Run, arguments: list[str], message: str) -> None:
@@ -606,10 +607,26 @@ def test_a_dump_names_its_classes_and_keeps_the_row_it_could_not_read(dump: Run)
     assert code == 0
     assert out.strip() == "d/t.parquet: 5 rows, 1 with an error"
     assert err.splitlines()[-1].startswith("dump test: 5/5 rows")
+    assert re.search(r"decode \d+% transfer \d+% model \d+% .*, float32, batch 64", err)
     table = tables.read_arrow(Path("d/t.parquet"))
     assert json.loads(tables.metadata_of(table)["classes"]) == list(CLASSES)
     assert [e is not None for e in table.column("error").to_pylist()] == [*[False] * 3, True, False]
     assert not [p for p in Path("d").iterdir() if p.suffix == ".tmp"]
+
+
+def test_more_unreadable_images_than_allowed_are_exit_3_with_the_dump_written(dump: Run) -> None:
+    assert dump("--max-error-share", "0.2", "--out", "t.parquet")[0] == 0
+    code, _, err = dump("--max-error-share", "0.19", "--out", "t.parquet")
+    assert code == 3
+    assert "1 of 5 rows have no probabilities (20.0 %, allowed 19.0 %)" in err.splitlines()[-1]
+    assert Path("t.parquet").is_file()
+    assert dump("--max-error-share", "2", "--out", "t.parquet")[0] == 2
+
+
+@pytest.mark.parametrize(("given", "recorded"), [("bf16", "bfloat16"), ("fp32", "float32")])
+def test_short_names_of_arithmetic_are_accepted(dump: Run, given: str, recorded: str) -> None:
+    assert dump("--dtype", given, "--out", "t.parquet")[0] == 0
+    assert tables.read_metadata(Path("t.parquet"))["dtype"] == recorded
 
 
 def test_an_equal_dump_is_used_again_and_a_different_one_is_not(dump: Run) -> None:

@@ -45,7 +45,7 @@ def test_the_defaults_are_the_demo(bare: Path) -> None:
     settings = load_settings()
     assert settings.dataset_dir == bare / ".demo" / "dataset"
     assert settings.model_uri == str(bare / ".demo" / "model_bucket")
-    assert settings.num_shards == 8
+    assert settings.num_shards == 16
     assert settings.deployed_confident is None
 
 
@@ -58,7 +58,7 @@ def test_environment_beats_file_beats_default(home: Path, monkeypatch: pytest.Mo
 
 
 def test_without_a_settings_file_the_defaults_hold(home: Path) -> None:
-    assert load_settings().num_shards == 8
+    assert load_settings().num_shards == 16
 
 
 def test_a_foreign_variable_with_a_fields_bare_name_is_not_ours(
@@ -83,7 +83,8 @@ def test_a_foreign_variable_with_a_fields_bare_name_is_not_ours(
         pytest.param("TIER_CONFIDENT_THRESHOLD", "1.5", id="above_1"),
         pytest.param("TIER_REFER_THRESHOLD", "nan", id="nan"),
         pytest.param("TIER_REFIT_MAX_THRESHOLD_CHANGE", "0", id="bound_of_nothing"),
-        pytest.param("TIER_REFIT_DTYPE", "float16", id="dtype"),
+        pytest.param("TIER_REFIT_DTYPE", "float8", id="dtype"),
+        pytest.param("TIER_REFIT_MAX_ERROR_SHARE", "1.5", id="more_than_all"),
         pytest.param("TIER_REFIT_DEVICE", "tpu", id="device"),
     ],
 )
@@ -171,3 +172,8 @@ def test_the_example_file_parses_as_it_stands_when_uncommented(
     assert settings.deployed_confident == 0.815
     assert settings.null_fields is not None
     assert len(settings.null_fields) == 5
+
+
+def test_a_short_name_of_arithmetic_means_the_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIER_REFIT_DTYPE", "bf16")
+    assert load_settings().dtype == "bfloat16"

@@ -46,6 +46,7 @@ class SiglipMetadata(nn.Module):
     head : ``nn.Linear`` or a two-layer MLP, (B, D + F) -> (B, K).
     """
 
+    encoder_sees_questionnaire = False
     pooled_mean: torch.Tensor
     pooled_std: torch.Tensor
 

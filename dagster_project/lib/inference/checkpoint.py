@@ -86,7 +86,7 @@ def require_files(folder: Path) -> None:
         raise InputError(f"{folder}: a model artifact needs {some(missing, 4)}, which is missing")
 
 
-def load_model(folder: Path, *, device: str = "cpu") -> LoadedModel:
+def load_model(folder: Path, *, device: str = "cpu", dtype: str = "float32") -> LoadedModel:
     """Build the network that the artifact describes and load exactly its weights.
 
     Never executes the checkpoint (``weights_only=True``), never loads a part of it.
@@ -110,6 +110,9 @@ def load_model(folder: Path, *, device: str = "cpu") -> LoadedModel:
     model = LoadedModel(spec.config, spec.schema, spec.classes, spec.preprocess, module, device)
     if (folder / GOLDEN).is_file():
         check_golden(model, files.read_json(folder / GOLDEN))
+    from dagster_project.lib.inference.precision import torch_dtype
+
+    module.to(torch_dtype(dtype))
     return model
 
 

@@ -1,47 +1,61 @@
 """The dump: a shard's images and questionnaires in, four views of probabilities out.
 
 Belongs: running a plan with resume, assembling the table, publishing it, reusing an equal one.
-Does not: checks and identity (``plan``), the views (``views``), labels (a dump has none).
+Does not: checks and identity (``plan``), pixels (``decoding``), the device (``engine``), labels (a
+dump has none).
 Concept: rows are computed in fixed batches inside fixed segments, so an interrupted dump gives
 the bytes of an uninterrupted one. Rows are independent up to float noise: another batch size
-moves a probability by less than 1e-6 in float32.
+moves a probability by less than 1e-6 in float32. One segment is in memory at a time, so a dump of
+100,000 rows needs no more than one of 10,000.
 N = rows, K = classes.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dagster_project.lib import files, model_store, tables
+from dagster_project.lib import model_store, tables
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.inference import checkpoint, gpu_lease, preprocess, segments, views
+from dagster_project.lib.inference import (
+    checkpoint,
+    decoding,
+    gpu_lease,
+    precision,
+    segments,
+    views,
+)
 from dagster_project.lib.inference.plan import (
     CODE_VERSION,
     DumpOptions,
     DumpPlan,
     plan_dump,
     preprocess_digest,
+    shapings,
 )
 from dagster_project.lib.inference.preprocess import DecodeError
 from dagster_project.lib.inference.segments import discard_segments
 from dagster_project.lib.progress import OnProgress, silent
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
-    from dagster_project.lib.inference.checkpoint import LoadedModel
+    from dagster_project.lib.inference.decoding import Span
+    from dagster_project.lib.inference.engine import Engine, Pending
     from dagster_project.lib.inference.preprocess import Pixels
+    from dagster_project.lib.inference.stats import DumpStats
 
 __all__ = [
     "DumpOptions",
     "DumpPlan",
+    "Dumped",
     "discard_segments",
     "dump_to",
     "plan_dump",
@@ -49,71 +63,93 @@ __all__ = [
     "run_dump",
 ]
 
-Span = tuple[int, int]
-"""Rows [first, last) of the plan."""
-_DECODERS = 2
-_BATCHES_AHEAD = 2
+_BATCH_SIZE = "batch_size"
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """A published dump.
+
+    Attributes
+    ----------
+    path : its parquet file.
+    rows, failed : images, and how many of them have an error in place of probabilities.
+    stats : how it went; None where nothing had to be computed.
+    """
+
+    path: Path
+    rows: int
+    failed: int
+    stats: DumpStats | None
+
+    @property
+    def reused(self) -> bool:
+        """Whether all of it was already there."""
+        return self.stats is None
 
 
 def dump_to(
     plan: DumpPlan, out: Path, segments_dir: Path, *, on_progress: OnProgress = silent
-) -> tuple[pa.Table, bool]:
+) -> Dumped:
     """Publish the dump at ``out``, or find an equal one there.
 
     Equal has the same identity and, where one is asked for, the same kind of device.
-
-    Returns
-    -------
-    The table, and whether it was already there (then nothing was computed).
     """
-    found = _published(plan, out)
-    if found is not None:
-        on_progress(plan.rows.height, plan.rows.height)
-        return found, True
-    table = run_dump(plan, segments_dir, on_progress=on_progress)
-    tables.write_arrow(out, table)
+    failed = _published(plan, out)
+    if failed is not None:
+        on_progress(plan.rows.height, plan.rows.height, "an equal dump was there")
+        return Dumped(out, plan.rows.height, failed, None)
+    stats = run_dump(plan, segments_dir, out, on_progress=on_progress)
     discard_segments(segments_dir, plan.identity)
-    return table, False
+    return Dumped(out, plan.rows.height, _n_failed(out), stats)
 
 
-def _published(plan: DumpPlan, out: Path) -> pa.Table | None:
+def _published(plan: DumpPlan, out: Path) -> int | None:
+    """The rows with an error of an equal dump at ``out``, every page of which is sound."""
     if published_identity(out) != plan.identity:
         return None
+    if plan.options.device not in ("auto", tables.read_metadata(out).get("device")):
+        return None
     try:
-        table = tables.read_arrow(out)
+        for _ in tables.read_arrow_parts(out):
+            pass
+        return _n_failed(out)
     except InputError:  # a sound footer over damaged pages: computed again
         return None
-    asked = plan.options.device
-    return table if asked in ("auto", tables.metadata_of(table).get("device")) else None
+
+
+def _n_failed(path: Path) -> int:
+    parts = tables.read_arrow_parts(path, ["error"])
+    return sum(len(part) - part.column("error").null_count for part in parts)
 
 
 def published_identity(path: Path) -> str | None:
     """The identity in the footer of a dump, or None if there is no readable dump at ``path``."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowException, OSError, ValueError):
+    if not path.is_file():
         return None
-    identity = metadata.get(b"identity")
-    return identity.decode() if identity else None
+    try:
+        return tables.read_metadata(path).get("identity")
+    except InputError:
+        return None
 
 
-def run_dump(plan: DumpPlan, segments_dir: Path, *, on_progress: OnProgress = silent) -> pa.Table:
-    """Compute what is not yet in ``segments_dir/<identity>/`` and return the whole dump.
+def run_dump(
+    plan: DumpPlan, segments_dir: Path, out: Path, *, on_progress: OnProgress = silent
+) -> DumpStats | None:
+    """Compute what is not yet in ``segments_dir/<identity>/`` and publish the whole dump.
 
     Parameters
     ----------
     plan : from :func:`plan_dump`.
     segments_dir : finished pieces; :func:`discard_segments` once the result is published.
-    on_progress : called with rows done and rows in all.
+    out : parquet file of (N,) rows in the plan's order: ``image_uuid, patient_id``, the views as
+        fixed-size lists of K float32 (null where there is an error), ``error``. No labels.
+        Key-value metadata says of what and how.
+    on_progress : called with rows done, rows in all, and where the time goes.
 
     Returns
     -------
-    (N,) rows in the plan's order: ``image_uuid, patient_id``, the views as fixed-size lists of K
-    float32 (null where there is an error), ``error``. No labels. Key-value metadata says of what
-    and how.
+    How it went; None if every segment was there.
 
     Raises
     ------
@@ -121,83 +157,163 @@ def run_dump(plan: DumpPlan, segments_dir: Path, *, on_progress: OnProgress = si
         The artifact or an image is no longer what was planned; no GPU where one was asked for.
     """
     folder = segments_dir / plan.identity
-    spans = _spans(0, plan.rows.height, plan.options.segment_rows)
-    with gpu_lease.lease_device(plan.options.device) as device:
-        found = (_read(plan, folder, n, span, device) for n, span in enumerate(spans))
-        todo = {n: spans[n] for n, part in enumerate(found) if part is None}
-        if todo:
-            _compute(plan, folder, todo, device, on_progress)
-    return _compact(plan, folder, spans, device)
+    options = plan.options
+    with gpu_lease.lease_device(options.device, options.dtype) as kind:
+        if kind == "cpu" and options.dtype == "tf32":
+            raise InputError("dtype tf32 is arithmetic of NVIDIA GPUs; use float32 on a CPU")
+        pieces = _Pieces(plan, folder, kind)
+        with precision.arithmetic(options.dtype):
+            stats = _compute(pieces, on_progress)
+    tables.write_arrow_parts(out, _schema(plan).with_metadata(_metadata(plan, kind)), pieces.all())
+    return stats
 
 
-def _compute(
-    plan: DumpPlan, folder: Path, todo: dict[int, Span], device: str, on_progress: OnProgress
-) -> None:
-    import torch
+@dataclass(frozen=True)
+class _Pieces:
+    """The segments of one dump on one kind of device."""
 
+    plan: DumpPlan
+    folder: Path
+    kind: str
+
+    @property
+    def spans(self) -> list[Span]:
+        return _spans(0, self.plan.rows.height, self.plan.options.segment_rows)
+
+    @property
+    def layout(self) -> str:
+        """What decides which rows share a forward pass, and the kind of device it runs on."""
+        options = self.plan.options
+        return f"{options.segment_rows} rows, batches of {options.batch_size}, {self.kind}"
+
+    def read(self, number: int, span: Span) -> pa.Table | None:
+        """A finished piece, else None."""
+        ids = self.plan.rows["image_uuid"][span[0] : span[1]].to_list()
+        schema = _schema(self.plan)
+        return segments.read_segment(self.folder, number, ids, layout=self.layout, schema=schema)
+
+    def all(self) -> Iterator[pa.Table]:
+        """Every piece in turn; all must be there."""
+        for number, span in enumerate(self.spans):
+            table = self.read(number, span)
+            if table is None:
+                raise InputError(f"{self.folder}: a segment vanished meanwhile; dump again")
+            yield table
+
+
+def _compute(pieces: _Pieces, on_progress: OnProgress) -> DumpStats | None:
+    """Compute the segments that are not there."""
     from dagster_project.lib.inference.architectures import sized_threads
+    from dagster_project.lib.inference.stats import Report
+
+    plan = pieces.plan
+    todo: dict[int, Span] = {}
+    batch_size = plan.options.batch_size
+    for number, span in enumerate(pieces.spans):
+        found = pieces.read(number, span)
+        if found is None:
+            todo[number] = span
+        else:  # memory was short when this piece was made: it would be again
+            batch_size = min(batch_size, int(tables.metadata_of(found)[_BATCH_SIZE]))
+    if not todo:
+        return None
+    engine = _engine(plan, pieces.kind, batch_size)
+    rows = plan.rows.height
+    report = Report(engine, rows - sum(b - a for a, b in todo.values()), rows, on_progress)
+    batches = [part for span in todo.values() for part in _spans(*span, plan.options.batch_size)]
+    with (
+        sized_threads(engine.model.module),
+        decoding.read_ahead(plan, batches, decoding.n_decoders(pieces.kind)) as images,
+    ):
+        for number, span in todo.items():
+            table = _piece(plan, engine, span, images, report.show)
+            begin = time.perf_counter()
+            segments.write_segment(pieces.folder, number, table, layout=pieces.layout)
+            engine.times.write += time.perf_counter() - begin
+    return report.stats()
+
+
+def _engine(plan: DumpPlan, kind: str, batch_size: int) -> Engine:
+    from dagster_project.lib.inference.engine import Engine
 
     found = model_store.read_artifact(plan.model_dir).tree_hash
     if found != plan.tree_hash:
         raise InputError(f"{plan.model_dir}: tree hash is {found}, planned was {plan.tree_hash}")
-    model = checkpoint.load_model(plan.model_dir, device=device)
-    model.module.to(getattr(torch, plan.options.dtype))
-    done = plan.rows.height - sum(last - first for first, last in todo.values())
-    batches = {n: _spans(first, last, plan.options.batch_size) for n, (first, last) in todo.items()}
-    on_progress(done, plan.rows.height)
-    with (
-        sized_threads(model.module),
-        ThreadPoolExecutor(_DECODERS) as pool,
-        torch.inference_mode(),
-    ):
-        images = _read_ahead(plan, [span for spans in batches.values() for span in spans], pool)
-        for number, spans in batches.items():
-            parts = []
-            for span in spans:
-                parts.append(_batch(plan, model, span, next(images)))
-                done += span[1] - span[0]
-                on_progress(done, plan.rows.height)
-            table = _concatenated(parts)
-            segments.write_segment(folder, number, table, layout=_layout(plan, device))
+    model = checkpoint.load_model(plan.model_dir, device=kind, dtype=plan.options.dtype)
+    return Engine(model, plan.options.dtype, plan.options.tta, batch_size)
 
 
-def _batch(
-    plan: DumpPlan, model: LoadedModel, span: Span, images: Sequence[Pixels | DecodeError]
+@dataclass(frozen=True)
+class _Batch:
+    """Rows under way: which, why some have no picture, and what the device is computing."""
+
+    span: Span
+    errors: list[str | None]
+    pending: Pending | None
+
+
+def _piece(
+    plan: DumpPlan,
+    engine: Engine,
+    span: Span,
+    images: Iterator[Sequence[Pixels | DecodeError]],
+    on_rows: Callable[[int], None],
 ) -> pa.Table:
-    """The rows of one forward pass; unreadable images are left out of it, not out of the table."""
-    import torch
+    """One segment; while the device works on a batch, the next is prepared."""
+    parts: list[pa.Table] = []
+    under_way: list[_Batch] = []
 
-    errors = [str(image) if isinstance(image, DecodeError) else None for image in images]
-    usable = [image for image in images if not isinstance(image, DecodeError)]
+    def finish() -> None:
+        batch = under_way.pop()
+        parts.append(_finished(plan, engine, batch))
+        on_rows(batch.span[1] - batch.span[0])
+
+    for rows in _spans(*span, plan.options.batch_size):
+        started = _started(plan, engine, rows, images)
+        if under_way:
+            finish()
+        under_way.append(started)
+    finish()
+    table = _concatenated(parts)
+    return tables.with_metadata(table, {_BATCH_SIZE: str(engine.batch_size)})
+
+
+def _started(
+    plan: DumpPlan, engine: Engine, span: Span, images: Iterator[Sequence[Pixels | DecodeError]]
+) -> _Batch:
+    """Start the next batch; unreadable pictures are left out of it, not out of the table."""
+    begin = time.perf_counter()
+    found = next(images)
+    engine.times.decode += time.perf_counter() - begin
+    errors = [str(image) if isinstance(image, DecodeError) else None for image in found]
+    usable = [image for image in found if not isinstance(image, DecodeError)]
+    if not usable:
+        return _Batch(span, errors, None)
+    good = np.flatnonzero([error is None for error in errors])
+    production, full = (answers[good] for answers in shapings(plan, *span))
+    return _Batch(span, errors, engine.submit(np.stack(usable), production, full))
+
+
+def _finished(plan: DumpPlan, engine: Engine, batch: _Batch) -> pa.Table:
+    """The rows of a batch that was started; waits until it is computed."""
     names = views.view_names(tta=plan.options.tta)
-    width = len(plan.spec.classes)
-    values = {name: np.zeros((len(images), width), dtype=np.float32) for name in names}
-    if usable:
+    shape = (len(batch.errors), len(plan.spec.classes))
+    values = {name: np.zeros(shape, dtype=np.float32) for name in names}
+    errors = batch.errors
+    if batch.pending is not None:
         good = np.flatnonzero([error is None for error in errors])
-        device, dtype = model.device, getattr(torch, plan.options.dtype)
-        pixels = torch.from_numpy(np.stack(usable)).to(device)
-        answers = [
-            torch.from_numpy(shaping[span[0] : span[1]][good]).to(device)
-            for shaping in (plan.production, plan.full)
-        ]
-        computed = views.compute_views(
-            model.module,
-            preprocess.normalise(pixels, model.preprocess).to(dtype),
-            *answers,
-            tta=plan.options.tta,
-        )
-        for name in names:
-            values[name][good] = computed[name]
+        for name, computed in engine.collect(batch.pending).items():
+            values[name][good] = computed
     finite = np.all([np.isfinite(values[name]).all(axis=1) for name in names], axis=0)
     for row in np.flatnonzero(~finite):
         errors[row] = "the network's output is not finite"
-    return _table(plan, span, values, errors)
+    return _table(plan, batch.span, values, errors)
 
 
 def _table(
     plan: DumpPlan,
     span: Span,
-    values: dict[str, np.ndarray[tuple[int, int], np.dtype[np.float32]]],
+    values: dict[str, npt.NDArray[np.float32]],
     errors: Sequence[str | None],
 ) -> pa.Table:
     import pyarrow as pa
@@ -232,12 +348,8 @@ def _schema(plan: DumpPlan) -> pa.Schema:
     )
 
 
-def _compact(plan: DumpPlan, folder: Path, spans: Sequence[Span], device: str) -> pa.Table:
-    found = [_read(plan, folder, n, span, device) for n, span in enumerate(spans)]
-    parts = [part for part in found if part is not None]
-    if len(parts) != len(spans):
-        raise InputError(f"{folder}: segments vanished while they were joined; dump again")
-    table = _concatenated(parts) if parts else _schema(plan).empty_table()
+def _metadata(plan: DumpPlan, kind: str) -> dict[str, str]:
+    """What the file says of itself."""
     metadata = {
         "classes": json.dumps(plan.spec.classes),
         "model_tree_hash": plan.tree_hash,
@@ -246,14 +358,14 @@ def _compact(plan: DumpPlan, folder: Path, spans: Sequence[Span], device: str) -
         "n_shards": str(plan.n_shards),
         "tta": "true" if plan.options.tta else "false",
         "dtype": plan.options.dtype,
-        "device": device,
+        "device": kind,
         "null_fields": json.dumps(plan.null_fields),
         "views": json.dumps(views.view_names(tta=plan.options.tta)),
         "preprocess_digest": preprocess_digest(plan.spec),
+        "exif_orientation": "apply" if plan.spec.preprocess.upright else "ignore",
         "code_version": CODE_VERSION,
     }
-    split = {} if plan.split is None else {"split": plan.split}
-    return tables.with_metadata(table, metadata | split)
+    return metadata if plan.split is None else {**metadata, "split": plan.split}
 
 
 def _concatenated(parts: Sequence[pa.Table]) -> pa.Table:
@@ -262,47 +374,5 @@ def _concatenated(parts: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(parts).combine_chunks()
 
 
-def _read(plan: DumpPlan, folder: Path, number: int, span: Span, device: str) -> pa.Table | None:
-    ids = plan.rows["image_uuid"][span[0] : span[1]].to_list()
-    layout, schema = _layout(plan, device), _schema(plan)
-    return segments.read_segment(folder, number, ids, layout=layout, schema=schema)
-
-
-def _layout(plan: DumpPlan, device: str) -> str:
-    """What decides which rows share a forward pass, and the kind of device that it runs on."""
-    return f"{plan.options.segment_rows} rows, batches of {plan.options.batch_size}, {device}"
-
-
 def _spans(first: int, last: int, size: int) -> list[Span]:
     return [(start, min(start + size, last)) for start in range(first, last, size)]
-
-
-def _read_ahead(
-    plan: DumpPlan, spans: Sequence[Span], pool: ThreadPoolExecutor
-) -> Iterator[list[Pixels | DecodeError]]:
-    """The resized images of each span in turn, decoded while the network works on earlier ones."""
-    pending: deque[list[Future[Pixels | DecodeError]]] = deque()
-    waiting = iter(spans)
-    for _ in spans:
-        while len(pending) <= _BATCHES_AHEAD and (span := next(waiting, None)) is not None:
-            rows = plan.rows[span[0] : span[1]].iter_rows(named=True)
-            pending.append(
-                [pool.submit(_load, plan, row["image_path"], row["sha256"]) for row in rows]
-            )
-        yield [future.result() for future in pending.popleft()]
-
-
-def _load(plan: DumpPlan, image_path: str, sha256: str | None) -> Pixels | DecodeError:
-    """One resized image, or why there is none; other bytes than those planned are an error."""
-    try:
-        data = preprocess.read_bytes(plan.dataset_dir / image_path)
-    except DecodeError as error:
-        if sha256 is None:
-            return error
-        raise InputError(f"{image_path}: the image vanished during the dump; dump again") from None
-    if files.sha256_bytes(data) != sha256:
-        raise InputError(f"{image_path}: the image changed during the dump; dump again")
-    try:
-        return preprocess.resize(preprocess.decode(data), plan.spec.preprocess)
-    except DecodeError as error:
-        return error

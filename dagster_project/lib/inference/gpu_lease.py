@@ -11,9 +11,11 @@ whose CUDA is up leases the same GPU ever after. One lease a process at a time.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import random
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.inference import device
+
+_log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
 LOCK_DIR = Path(tempfile.gettempdir()) / "tier-refit-gpu-leases"
@@ -32,25 +37,28 @@ _process_gpu: list[str] = []
 
 
 @contextmanager
-def lease_device(requested: str) -> Iterator[str]:
+def lease_device(requested: str, dtype: str = "float32") -> Iterator[str]:
     """Yield ``"cuda"`` while this process alone holds a GPU, or ``"cpu"``.
 
     Parameters
     ----------
     requested : ``cpu``; ``cuda`` (an error where there is none); ``auto`` (a GPU where there is
-        one that this torch can use).
+        one that this torch can use in ``dtype``; one that it cannot use is warned of).
+    dtype : the arithmetic that is wanted.
     """
     if requested == "cpu" or (requested == "auto" and not _torch_has_cuda()):
         yield "cpu"
         return
     with lease_gpu(visible_gpus()) as gpu:
-        usable = gpu is not None and _cuda_usable()
-        if requested == "cuda" and not usable:
-            raise InputError(
-                "device cuda: no GPU that this torch can use; pass --device cpu, or install a "
-                "torch build for the GPU's driver"
-            )
-        yield "cuda" if usable else "cpu"
+        if gpu is None:
+            problem: str | None = "no GPU is visible; use the device cpu"
+        else:
+            problem = device.gpu_problem(dtype)
+        if problem and requested == "cuda":
+            raise InputError(f"device cuda: {problem}")
+        if problem and gpu is not None:
+            _log.warning("the GPU is not used: %s", problem)
+        yield "cpu" if problem else "cuda"
 
 
 @contextmanager
@@ -157,13 +165,6 @@ def _torch_has_cuda() -> bool:
     return torch.version.cuda is not None or torch.version.hip is not None
 
 
-def _cuda_usable() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
 def _cuda_initialised() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    torch = sys.modules.get("torch")  # not imported for this: seconds, to learn that it was not
+    return torch is not None and bool(torch.cuda.is_initialized())

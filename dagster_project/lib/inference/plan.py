@@ -7,11 +7,12 @@ torch), so the second need not be computed.
 Labels are no part of it and neither are other shards' rows: that is why new labels never cost GPU
 time, and a new image costs one shard. The parts are kept in readable form, to answer "why is this
 stale, and what would it cost?".
-N = rows of the shard, F = encoded width of the questionnaire.
+N = rows of the shard, F = questionnaire features.
 """
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,10 @@ from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.inference import checkpoint, preprocess, questionnaire
 from dagster_project.lib.inference.checkpoint import ModelSpec
 from dagster_project.lib.inference.gpu_lease import DEVICES
+from dagster_project.lib.inference.precision import DTYPES
+from dagster_project.lib.inference.questionnaire import FeatureSchema
 from dagster_project.lib.inference.views import view_names
+from dagster_project.lib.progress import OnProgress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,10 +36,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raise it whenever equal inputs would give other numbers than before."""
-DTYPES = ("float32", "bfloat16")
 _HASHERS = 4
+_CHUNK = 512
+"""Rows that are hashed and encoded at a time: memory does not grow with the shard."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class DumpOptions:
         collect which the model's schema has. Names that are given must be in the schema.
     tta : also see the flipped image; ``probs`` is then the mean of both.
     batch_size : images a forward pass.
-    dtype : of weights and activations; ``bfloat16`` moves probabilities by up to 3e-3.
+    dtype : of weights and activations (``precision``); ``bfloat16`` moves probabilities by up to
+        3e-3.
     device : ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
     segment_rows : rows a segment, the most that a killed dump loses.
     """
@@ -68,7 +74,7 @@ class DumpPlan:
     Attributes
     ----------
     rows : (N,) ``image_uuid, image_path, patient_id, sha256`` (null where unreadable).
-    production, full : (N, F) float32, the two shapings of the questionnaire.
+    answers : (N,) the questionnaire's columns as they are in the dataset, all allowed.
     null_fields : as they are used.
     identity : 16 hex digits over ``identity_parts``.
     """
@@ -82,8 +88,7 @@ class DumpPlan:
     split: str | None
     shard: int
     n_shards: int
-    production: npt.NDArray[np.float32]
-    full: npt.NDArray[np.float32]
+    answers: pl.DataFrame
     null_fields: tuple[str, ...]
     identity: str
     identity_parts: Mapping[str, str]
@@ -98,6 +103,7 @@ def plan_dump(
     shard: int,
     n_shards: int,
     options: DumpOptions | None = None,
+    on_progress: OnProgress = silent,
 ) -> DumpPlan:
     """Check everything that needs no network, and compute the identity.
 
@@ -107,6 +113,7 @@ def plan_dump(
     dataset_dir : what ``image_path`` is relative to.
     rows : **this shard's** rows of ``dataset.dataset_index``; a label column is ignored.
     shard, n_shards : zero-based, for the record.
+    on_progress : called with images hashed and images in all.
 
     Raises
     ------
@@ -123,14 +130,15 @@ def plan_dump(
     null_fields = options.null_fields
     if null_fields is None:
         null_fields = questionnaire.production_null_fields(spec.schema)
-    full = questionnaire.encode(spec.schema, rows)
-    production = questionnaire.encode(spec.schema, rows, null_fields=null_fields)
-    kept, content = _hash_images(dataset_dir, rows)
+    questionnaire.check_fields(spec.schema, rows.columns, null_fields)
+    answers = rows.select("image_uuid", *spec.schema.names)
+    digest = _digest_answers(spec.schema, answers)
+    kept, content = _hash_images(dataset_dir, rows, on_progress)
     split = ",".join(rows["split"].unique().sort()) if "split" in rows.columns else None
     parts = {
         "model": tree_hash,
         "images": files.digest([split, kept.drop("image_path", "sha256").rows(), content]),
-        "questionnaire": files.sha256_bytes(full.tobytes())[:16],
+        "questionnaire": digest,
         "preprocess": preprocess_digest(spec),
         "dtype": options.dtype,
         "views": ",".join(view_names(tta=options.tta)),
@@ -148,8 +156,7 @@ def plan_dump(
         split=split,
         shard=shard,
         n_shards=n_shards,
-        production=production,
-        full=full,
+        answers=answers,
         null_fields=null_fields,
         identity=files.digest(parts),
         identity_parts=parts,
@@ -161,13 +168,22 @@ def preprocess_digest(spec: ModelSpec) -> str:
     return files.digest(spec.config["preprocess"])
 
 
+def shapings(
+    plan: DumpPlan, first: int, last: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """(last - first, F) float32 twice: the production-shaped and the full questionnaires."""
+    answers = plan.answers[first:last]
+    production = questionnaire.encode(plan.spec.schema, answers, null_fields=plan.null_fields)
+    return production, questionnaire.encode(plan.spec.schema, answers)
+
+
 def _check_options(options: DumpOptions, shard: int, n_shards: int) -> None:
     for name, value, allowed in (
         ("dtype", options.dtype, DTYPES),
         ("device", options.device, DEVICES),
     ):
         if value not in allowed:
-            raise InputError(f"dump, {name}: got {value!r}; allowed are {some(allowed)}")
+            raise InputError(f"dump, {name}: got {value!r}; allowed are {some(allowed, 4)}")
     for name in ("batch_size", "segment_rows"):
         if getattr(options, name) < 1:
             raise InputError(f"dump, {name}: got {getattr(options, name)}; at least 1")
@@ -175,7 +191,17 @@ def _check_options(options: DumpOptions, shard: int, n_shards: int) -> None:
         raise InputError(f"dump, shard: got {shard}/{n_shards}; 0/{n_shards} is the first")
 
 
-def _hash_images(dataset_dir: Path, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+def _digest_answers(schema: FeatureSchema, answers: pl.DataFrame) -> str:
+    """16 hex digits over the encoded answers; one that is not allowed is an error."""
+    sink = hashlib.sha256()
+    for first in range(0, answers.height, _CHUNK):
+        sink.update(questionnaire.encode(schema, answers[first : first + _CHUNK]).tobytes())
+    return sink.hexdigest()[:16]
+
+
+def _hash_images(
+    dataset_dir: Path, rows: pl.DataFrame, on_progress: OnProgress
+) -> tuple[pl.DataFrame, list[str]]:
     """The plan's rows, and for each its sha256 or why it has none."""
 
     def content(path: str) -> tuple[str | None, str]:
@@ -185,8 +211,12 @@ def _hash_images(dataset_dir: Path, rows: pl.DataFrame) -> tuple[pl.DataFrame, l
             return None, str(error)
         return digest, digest
 
+    found: list[tuple[str | None, str]] = []
     with ThreadPoolExecutor(_HASHERS) as pool:
-        found = list(pool.map(content, rows["image_path"]))
+        for first in range(0, rows.height, _CHUNK):
+            on_progress(first, rows.height, "hashing images")
+            found += pool.map(content, rows["image_path"][first : first + _CHUNK])
+    on_progress(rows.height, rows.height, "hashing images")
     hashes = pl.Series("sha256", [digest for digest, _ in found], dtype=pl.String)
     kept = rows.select("image_uuid", "image_path", "patient_id").with_columns(hashes)
     return kept, [text for _, text in found]

@@ -25,7 +25,8 @@ _LAYOUT = "layout"
 
 def write_segment(folder: Path, number: int, table: pa.Table, *, layout: str) -> None:
     """Publish segment ``number``; ``layout`` says how rows were batched when it was made."""
-    tables.write_arrow(_path(folder, number), tables.with_metadata(table, {_LAYOUT: layout}))
+    metadata = {**tables.metadata_of(table), _LAYOUT: layout}
+    tables.write_arrow(_path(folder, number), tables.with_metadata(table, metadata))
 
 
 def read_segment(
@@ -39,12 +40,13 @@ def read_segment(
         table = tables.read_arrow(path)
     except InputError:  # torn by a disk fault: it is made again
         return None
+    metadata = tables.metadata_of(table)
     good = (
-        tables.metadata_of(table).get(_LAYOUT) == layout
+        metadata.pop(_LAYOUT, None) == layout
         and table.schema.remove_metadata().equals(schema)
         and table.column("image_uuid").to_pylist() == list(ids)
     )
-    return table.replace_schema_metadata(None) if good else None
+    return tables.with_metadata(table, metadata) if good else None
 
 
 def discard_segments(segments_dir: Path, identity: str) -> None:

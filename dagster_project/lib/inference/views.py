@@ -1,27 +1,25 @@
 """The four views of a row, from two passes of the image encoder.
 
 Belongs: which views there are, and computing them for one batch.
-Does not: reading images, files of any kind (``dump``).
+Does not: reading images, devices, files of any kind (``engine``, ``dump``).
 Concept: the questionnaire is shaped twice (``production``: the fields that the app does not
 collect are unknown; ``full``: as the dataset has it) and the image is seen twice (as it is;
 flipped left to right). TTA is the mean of the two *sigmoids*. The head is cheap, the encoder is
-not: each image goes through it once per orientation.
+not: each image goes through it once per orientation. An encoder that wants the questionnaire has
+to see each image once per orientation *and* shaping.
 B = rows, K = classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dagster_project.lib.probability_table import VIEWS
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import torch
 
-    from dagster_project.lib.inference.architectures import SiglipMetadata
+    from dagster_project.lib.inference.architectures import Network
 
 DEPLOYED, PRODUCTION_PLAIN, FULL_TTA, FULL_PLAIN = VIEWS
 
@@ -31,14 +29,19 @@ def view_names(*, tta: bool) -> tuple[str, ...]:
     return VIEWS if tta else (DEPLOYED, PRODUCTION_PLAIN, FULL_PLAIN)
 
 
+def encoder_passes(module: Network, *, tta: bool) -> int:
+    """How often the encoder sees each image."""
+    return (2 if tta else 1) * (2 if module.encoder_sees_questionnaire else 1)
+
+
 def compute_views(
-    module: SiglipMetadata,
+    module: Network,
     pixels: torch.Tensor,
     production: torch.Tensor,
     full: torch.Tensor,
     *,
     tta: bool,
-) -> Mapping[str, npt.NDArray[np.float32]]:
+) -> dict[str, torch.Tensor]:
     """Sigmoid outputs of every view.
 
     Parameters
@@ -49,19 +52,26 @@ def compute_views(
 
     Returns
     -------
-    ``{view: (B, K) float32 in [0, 1]}`` for :func:`view_names`; the sigmoid and the mean are taken
-    in float32 whatever the dtype.
+    ``{view: (B, K) float32 in [0, 1]}`` for :func:`view_names`, on the module's device; the sigmoid
+    and the mean are taken in float32 whatever the dtype.
     """
-    import torch
-
-    def sigmoids(pooled: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(module.head_logits(pooled, features).float())
-
-    upright = module.encode_image(pixels)
-    production_plain, full_plain = sigmoids(upright, production), sigmoids(upright, full)
-    out = {PRODUCTION_PLAIN: production_plain, FULL_PLAIN: full_plain, DEPLOYED: production_plain}
+    production_plain, full_plain = _both(module, pixels, production, full)
+    out = {DEPLOYED: production_plain, PRODUCTION_PLAIN: production_plain, FULL_PLAIN: full_plain}
     if tta:
-        flipped = module.encode_image(pixels.flip(-1))
-        out[DEPLOYED] = (production_plain + sigmoids(flipped, production)) / 2
-        out[FULL_TTA] = (full_plain + sigmoids(flipped, full)) / 2
-    return {name: out[name].cpu().numpy() for name in view_names(tta=tta)}
+        production_flipped, full_flipped = _both(module, pixels.flip(-1), production, full)
+        out[DEPLOYED] = (production_plain + production_flipped) / 2
+        out[FULL_TTA] = (full_plain + full_flipped) / 2
+    return {name: out[name] for name in view_names(tta=tta)}
+
+
+def _both(
+    module: Network, pixels: torch.Tensor, production: torch.Tensor, full: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sigmoids of one orientation under the two shapings."""
+    if module.encoder_sees_questionnaire:
+        logits = [module(pixels, features) for features in (production, full)]
+    else:
+        pooled = module.encode_image(pixels)
+        logits = [module.head_logits(pooled, features) for features in (production, full)]
+    first, second = (value.float().sigmoid() for value in logits)
+    return first, second

@@ -37,7 +37,8 @@ def deployed_view(world: World, model: LoadedModel, rows: pl.DataFrame) -> npt.N
     answers = torch.from_numpy(production)
     with torch.inference_mode():
         found = views.compute_views(model.module, torch.stack(pixels), answers, answers, tta=True)
-    return found["probs"]
+    probs: npt.NDArray[np.float32] = found["probs"].numpy()
+    return probs
 
 
 def accuracy(scored: pl.DataFrame, column: str) -> float:

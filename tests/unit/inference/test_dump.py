@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -26,7 +31,7 @@ from dagster_project.lib.inference import (
 )
 from dagster_project.lib.inference.architectures import SiglipMetadata
 from dagster_project.lib.inference.pictures import confidence_png
-from dagster_project.lib.inference.plan import CODE_VERSION
+from dagster_project.lib.inference.plan import CODE_VERSION, shapings
 from dagster_project.lib.probability_table import VIEWS, read_probabilities
 
 UNREADABLE = 3
@@ -53,6 +58,12 @@ def planner(artifact: Path, dataset: tuple[Path, pl.DataFrame]) -> Planner:
         )
 
     return plan
+
+
+def dumped(plan: dump.DumpPlan, folder: Path) -> pa.Table:
+    """The table of a plan, run with the segments of ``folder``, which stay."""
+    dump.run_dump(plan, folder, folder / "run.parquet")
+    return tables.read_arrow(folder / "run.parquet")
 
 
 @pytest.fixture
@@ -104,7 +115,7 @@ def test_an_unreadable_image_is_a_row_with_its_error_and_the_rest_goes_on(
     planner: Planner, dataset: tuple[Path, pl.DataFrame], tmp_path: Path
 ) -> None:
     (dataset[0] / "images/07.png").unlink()
-    table = dump.run_dump(planner(), tmp_path)
+    table = dumped(planner(), tmp_path)
     errors = table.column("error").to_pylist()
     assert {i: e for i, e in enumerate(errors) if e} == {
         UNREADABLE: "not a picture in a known format",
@@ -118,14 +129,15 @@ def test_an_unreadable_image_is_a_row_with_its_error_and_the_rest_goes_on(
 
 def test_a_dump_has_no_labels_even_if_the_rows_carry_them(planner: Planner, tmp_path: Path) -> None:
     out = tmp_path / "d.parquet"
-    table, _ = dump.dump_to(planner(), out, tmp_path / "segments")
+    dump.dump_to(planner(), out, tmp_path / "segments")
+    table = tables.read_arrow(out)
     assert table.column_names == ["image_uuid", "patient_id", *VIEWS, "error"]
     assert "label" not in " ".join(tables.metadata_of(table)).lower()
 
 
 def test_metadata_says_of_what_and_how(planner: Planner, tmp_path: Path) -> None:
     plan = planner(n_shards=4, shard=2)
-    metadata = tables.metadata_of(dump.run_dump(plan, tmp_path))
+    metadata = tables.metadata_of(dumped(plan, tmp_path))
     assert json.loads(metadata.pop("classes")) == list(plan.spec.classes)
     assert json.loads(metadata.pop("null_fields")) == ["widespread_face", "location_side"]
     assert json.loads(metadata.pop("views")) == list(VIEWS)
@@ -139,6 +151,7 @@ def test_metadata_says_of_what_and_how(planner: Planner, tmp_path: Path) -> None
         "dtype": "float32",
         "device": "cpu",
         "preprocess_digest": plan.identity_parts["preprocess"],
+        "exif_orientation": "apply",
         "code_version": CODE_VERSION,
     }
 
@@ -146,10 +159,10 @@ def test_metadata_says_of_what_and_how(planner: Planner, tmp_path: Path) -> None
 def test_without_tta_the_deployed_view_is_production_plain_at_half_the_passes(
     planner: Planner, encoder_passes: list[int], tmp_path: Path
 ) -> None:
-    both = dump.run_dump(planner(), tmp_path)
+    both = dumped(planner(), tmp_path)
     with_tta = sum(encoder_passes)
     encoder_passes.clear()
-    plain = dump.run_dump(planner(tta=False), tmp_path)
+    plain = dumped(planner(tta=False), tmp_path)
     golden = 3  # cases that loading a model checks
     assert (with_tta - golden, sum(encoder_passes) - golden) == (26, 13)
     assert tables.metadata_of(plain)["tta"] == "false"
@@ -162,9 +175,7 @@ def test_the_batch_size_moves_probabilities_by_less_than_a_millionth(
     planner: Planner, tmp_path: Path
 ) -> None:
     rows = [
-        np.array(
-            [p for p in dump.run_dump(planner(batch_size=b), tmp_path)["probs"].to_pylist() if p]
-        )
+        np.array([p for p in dumped(planner(batch_size=b), tmp_path)["probs"].to_pylist() if p])
         for b in (1, 3, 64)
     ]
     assert np.abs(rows[0] - rows[1]).max() < 1e-6
@@ -187,7 +198,7 @@ def test_a_killed_dump_continues_with_the_same_bytes_and_only_the_rest_is_comput
     dump.dump_to(plan, tmp_path / "whole.parquet", tmp_path / "other")
     encoder_passes.clear()
 
-    def killed_in_the_second_segment(done: int, total: int) -> None:
+    def killed_in_the_second_segment(done: int, total: int, note: str = "") -> None:
         if done > 5:
             raise KeyboardInterrupt
 
@@ -197,7 +208,11 @@ def test_a_killed_dump_continues_with_the_same_bytes_and_only_the_rest_is_comput
     assert not out.exists()
     encoder_passes.clear()
     seen: list[tuple[int, int]] = []
-    dump.dump_to(plan, out, pieces, on_progress=lambda *counts: seen.append(counts))
+
+    def see(done: int, total: int, note: str = "") -> None:
+        seen.append((done, total))
+
+    dump.dump_to(plan, out, pieces, on_progress=see)
     # rows 0-4 are done (row 3 is unreadable); 9 rows remain, each encoded twice; 3 golden cases
     assert sum(encoder_passes) == 2 * 9 + 3
     assert seen[0] == (5, 14)
@@ -210,14 +225,14 @@ def test_a_torn_segment_and_one_of_another_layout_are_computed_again(
     planner: Planner, encoder_passes: list[int], tmp_path: Path
 ) -> None:
     plan = planner()
-    whole = dump.run_dump(plan, tmp_path)
+    whole = dumped(plan, tmp_path)
     torn = tmp_path / plan.identity / "000001.parquet"
     torn.write_bytes(torn.read_bytes()[:-9])
     encoder_passes.clear()
-    assert dump.run_dump(plan, tmp_path).equals(whole)
+    assert dumped(plan, tmp_path).equals(whole)
     assert sum(encoder_passes) == 2 * 5 + 3
     encoder_passes.clear()
-    dump.run_dump(planner(batch_size=2), tmp_path)
+    dumped(planner(batch_size=2), tmp_path)
     assert sum(encoder_passes) == 2 * 13 + 3
 
 
@@ -226,16 +241,16 @@ def test_an_equal_dump_is_found_and_nothing_is_computed(
 ) -> None:
     out = tmp_path / "d.parquet"
     assert dump.published_identity(out) is None
-    first, reused = dump.dump_to(planner(), out, tmp_path / "segments")
-    assert not reused
+    first = dump.dump_to(planner(), out, tmp_path / "segments")
+    assert (first.reused, first.rows, first.failed) == (False, 14, 1)
+    written = out.stat()
     assert dump.published_identity(out) == planner().identity
     encoder_passes.clear()
-    second, reused = dump.dump_to(planner(), out, tmp_path / "segments")
-    assert reused
+    second = dump.dump_to(planner(), out, tmp_path / "segments")
+    assert (second.reused, second.rows, second.failed) == (True, 14, 1)
     assert encoder_passes == []
-    assert second.equals(first)
-    _, reused = dump.dump_to(planner(tta=False), out, tmp_path / "segments")
-    assert not reused
+    assert out.stat() == written
+    assert not dump.dump_to(planner(tta=False), out, tmp_path / "segments").reused
 
 
 def test_a_dump_with_damaged_pages_under_a_sound_footer_is_computed_again(
@@ -246,8 +261,7 @@ def test_a_dump_with_damaged_pages_under_a_sound_footer_is_computed_again(
     whole = out.read_bytes()
     out.write_bytes(whole[:4] + bytes(400) + whole[404:])
     assert dump.published_identity(out) == planner().identity
-    _, reused = dump.dump_to(planner(), out, tmp_path / "segments")
-    assert not reused
+    assert not dump.dump_to(planner(), out, tmp_path / "segments").reused
     assert out.read_bytes() == whole
 
 
@@ -255,10 +269,10 @@ def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Say that rows are computed on ``device``, whatever was asked for."""
 
     @contextmanager
-    def lease(requested: str) -> Iterator[str]:
+    def lease(requested: str, dtype: str) -> Iterator[str]:
         yield device
 
-    def load(folder: Path, *, device: str) -> Any:
+    def load(folder: Path, *, device: str, dtype: str) -> Any:
         return replace(plain(folder), device="cpu")
 
     plain = checkpoint.load_model
@@ -272,10 +286,10 @@ def test_an_equal_dump_of_another_device_is_kept_unless_a_device_is_asked_for(
     out, pieces = tmp_path / "d.parquet", tmp_path / "segments"
     dump.dump_to(planner(), out, pieces)
     pretend("cuda", monkeypatch)
-    table, reused = dump.dump_to(planner(device="auto"), out, pieces)
-    assert (reused, tables.metadata_of(table)["device"]) == (True, "cpu")
-    table, reused = dump.dump_to(planner(device="cuda"), out, pieces)
-    assert (reused, tables.metadata_of(table)["device"]) == (False, "cuda")
+    assert dump.dump_to(planner(device="auto"), out, pieces).reused
+    assert tables.read_metadata(out)["device"] == "cpu"
+    assert not dump.dump_to(planner(device="cuda"), out, pieces).reused
+    assert tables.read_metadata(out)["device"] == "cuda"
 
 
 def test_segments_of_two_devices_never_meet_in_one_dump(
@@ -285,12 +299,12 @@ def test_segments_of_two_devices_never_meet_in_one_dump(
     tmp_path: Path,
 ) -> None:
     plan = planner(device="auto")
-    dump.run_dump(plan, tmp_path)
+    dumped(plan, tmp_path)
     encoder_passes.clear()
-    dump.run_dump(plan, tmp_path)
+    dumped(plan, tmp_path)
     assert encoder_passes == []
     pretend("cuda", monkeypatch)
-    assert tables.metadata_of(dump.run_dump(plan, tmp_path))["device"] == "cuda"
+    assert tables.metadata_of(dumped(plan, tmp_path))["device"] == "cuda"
     assert sum(encoder_passes) == 2 * 13 + 3
 
 
@@ -414,10 +428,10 @@ def test_a_shard_without_rows_is_an_empty_dump(planner: Planner, tmp_path: Path)
     rows = pl.DataFrame(
         schema=planner().rows.schema | dict.fromkeys(planner().spec.schema.names, pl.String)
     )
-    table, _ = dump.dump_to(planner(rows, 9, 10), tmp_path / "d.parquet", tmp_path / "segments")
-    assert len(table) == 0
-    assert confidence_png(table, "test shard 09")[:4] == b"\x89PNG"
-    assert "probs" in table.column_names
+    out = tmp_path / "d.parquet"
+    assert dump.dump_to(planner(rows, 9, 10), out, tmp_path / "segments").rows == 0
+    assert confidence_png(out, "test shard 09")[:4] == b"\x89PNG"
+    assert "probs" in tables.read_arrow(out).column_names
 
 
 def test_an_image_that_changes_after_the_plan_stops_the_dump(
@@ -426,7 +440,7 @@ def test_an_image_that_changes_after_the_plan_stops_the_dump(
     plan = planner()
     _one_byte(*dataset)
     with pytest.raises(InputError, match=r"images/02.png: the image changed"):
-        dump.run_dump(plan, tmp_path)
+        dumped(plan, tmp_path)
 
 
 def test_a_model_that_changes_after_the_plan_stops_the_dump(
@@ -436,22 +450,220 @@ def test_a_model_that_changes_after_the_plan_stops_the_dump(
     (artifact / "manifest.json").unlink()
     (artifact / "labels.txt").write_text("a\nb\nc\nd\ne\n")
     with pytest.raises(InputError, match="tree hash is"):
-        dump.run_dump(plan, tmp_path)
+        dumped(plan, tmp_path)
 
 
 def test_an_output_that_is_not_finite_is_a_row_with_an_error(
     planner: Planner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     plan = planner()
-    plan.production[2] = np.nan
-    errors = dump.run_dump(plan, tmp_path).column("error").to_pylist()
+
+    def broken(plan: dump.DumpPlan, first: int, last: int) -> Any:
+        production, full = shapings(plan, first, last)
+        if first <= 2 < last:
+            production[2 - first] = np.nan
+        return production, full
+
+    monkeypatch.setattr(dump, "shapings", broken)
+    errors = dumped(plan, tmp_path).column("error").to_pylist()
     assert errors[2] == "the network's output is not finite"
     assert sum(e is not None for e in errors) == 2
 
 
 def test_discarding_leaves_the_segments_of_other_dumps(planner: Planner, tmp_path: Path) -> None:
     one, two = planner(), planner(tta=False)
-    dump.run_dump(one, tmp_path / "s")
-    dump.run_dump(two, tmp_path / "s")
+    dump.run_dump(one, tmp_path / "s", tmp_path / "one.parquet")
+    dump.run_dump(two, tmp_path / "s", tmp_path / "two.parquet")
     segments.discard_segments(tmp_path / "s", one.identity)
     assert [p.name for p in (tmp_path / "s").iterdir()] == [two.identity]
+
+
+class Memory:
+    """A device that holds at most ``room`` images at a time."""
+
+    def __init__(self, room: int, error: Exception) -> None:
+        self.room, self.error = room, error
+        self.sizes: list[int] = []
+
+    def encode(self, plain: Any) -> Any:
+        def encode_image(module: Any, pixel_values: torch.Tensor) -> torch.Tensor:
+            if len(pixel_values) > self.room:
+                raise self.error
+            self.sizes.append(len(pixel_values))
+            encoded: torch.Tensor = plain(module, pixel_values)
+            return encoded
+
+        return encode_image
+
+
+OUT_OF_MEMORY = [
+    pytest.param(torch.OutOfMemoryError("CUDA out of memory"), id="gpu"),
+    pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), id="cpu"),
+    pytest.param(MemoryError(), id="python"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_out_of_memory_halves_the_batch_keeps_it_small_and_says_so(
+    planner: Planner,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    error: Exception,
+) -> None:
+    plan = planner(batch_size=14, segment_rows=14)
+    roomy = dumped(plan, tmp_path / "roomy")
+    memory = Memory(3, error)
+    monkeypatch.setattr(SiglipMetadata, "encode_image", memory.encode(SiglipMetadata.encode_image))
+    notes: list[str] = []
+    out = tmp_path / "d.parquet"
+    done = dump.dump_to(
+        plan, out, tmp_path / "s", on_progress=lambda _, __, note="": notes.append(note)
+    )
+    assert done.stats is not None
+    assert done.stats.batch_size == 3  # 13 readable images: 13, then 6, then 3 at a time
+    assert "batch 3" in notes[-1]
+    assert "out of memory with 13 images at a time; going on with 6" in caplog.text
+    cramped = tables.read_arrow(out)
+    for view in VIEWS:
+        for a, b in zip(cramped[view].to_pylist(), roomy[view].to_pylist(), strict=True):
+            assert (a is None) == (b is None)
+            assert a is None or np.abs(np.subtract(a, b)).max() < 1e-6
+
+
+def test_a_continued_dump_does_not_try_the_batch_that_did_not_fit_again(
+    planner: Planner,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    plan = planner(batch_size=4, segment_rows=7)
+    memory = Memory(2, torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(SiglipMetadata, "encode_image", memory.encode(SiglipMetadata.encode_image))
+    whole = dumped(plan, tmp_path / "a")
+    caplog.clear()
+    dumped(plan, tmp_path / "b")
+    (tmp_path / "b" / plan.identity / "000001.parquet").unlink()
+    caplog.clear()
+    assert dumped(plan, tmp_path / "b").equals(whole)
+    assert "out of memory" not in caplog.text
+
+
+def test_out_of_memory_with_one_image_ends_the_dump_with_its_reason(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = planner()
+    memory = Memory(0, torch.OutOfMemoryError("CUDA out of memory"))
+    model = checkpoint.load_model(plan.model_dir)
+    monkeypatch.setattr(checkpoint, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(SiglipMetadata, "encode_image", memory.encode(SiglipMetadata.encode_image))
+    with pytest.raises(InputError, match="out of memory on cpu with one image at a time"):
+        dumped(plan, tmp_path)
+
+
+def test_an_error_that_is_not_of_memory_is_not_hidden(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = planner()
+    memory = Memory(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    model = checkpoint.load_model(plan.model_dir)
+    monkeypatch.setattr(checkpoint, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(SiglipMetadata, "encode_image", memory.encode(SiglipMetadata.encode_image))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        dumped(plan, tmp_path)
+
+
+def test_progress_says_where_the_time_goes_and_on_what(planner: Planner, tmp_path: Path) -> None:
+    notes: list[str] = []
+    out = tmp_path / "d.parquet"
+    done = dump.dump_to(
+        planner(), out, tmp_path / "s", on_progress=lambda _, __, note="": notes.append(note)
+    )
+    pattern = r"decode \d+% transfer \d+% model \d+% write \d+%; .+, float32, batch 3, peak .* GB"
+    assert all(re.fullmatch(pattern, note) for note in notes)
+    stats = done.stats
+    assert stats is not None
+    assert stats.rows == 14
+    assert stats.encoder_passes == 2
+    assert stats.times.model > 0
+    assert 0 < sum(stats.shares.values()) <= 1.01
+    assert stats.facts()["rows_per_second"] == round(14 / stats.seconds, 1)
+
+
+def test_planning_tells_how_many_images_are_hashed(
+    artifact: Path, dataset: tuple[Path, pl.DataFrame]
+) -> None:
+    seen: list[tuple[int, int, str]] = []
+
+    def see(done: int, total: int, note: str = "") -> None:
+        seen.append((done, total, note))
+
+    dump.plan_dump(
+        model_dir=artifact,
+        tree_hash="x",
+        dataset_dir=dataset[0],
+        rows=dataset[1],
+        shard=0,
+        n_shards=1,
+        on_progress=see,
+    )
+    assert seen[0] == (0, 14, "hashing images")
+    assert seen[-1][:2] == (14, 14)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dagster_project.lib import dataset, model_store
+from dagster_project.lib.inference import dump
+import polars as pl
+model, data, rows, work, stop = (Path(a) for a in sys.argv[1:])
+plan = dump.plan_dump(
+    model_dir=model, tree_hash=model_store.read_artifact(model).tree_hash, dataset_dir=data,
+    rows=pl.read_parquet(rows), shard=0, n_shards=1,
+    options=dump.DumpOptions(segment_rows=5, batch_size=3, device="cpu"))
+def die(done, total, note=""):
+    if done >= int(str(stop)):
+        os.kill(os.getpid(), signal.SIGKILL)
+dump.dump_to(plan, work / "d.parquet", work / "segments", on_progress=die)
+"""
+
+
+@pytest.mark.parametrize("stop", [3, 8, 14])
+def test_kill_9_loses_at_most_one_segment_and_the_bytes_are_the_same(
+    planner: Planner,
+    artifact: Path,
+    dataset: tuple[Path, pl.DataFrame],
+    encoder_passes: list[int],
+    tmp_path: Path,
+    stop: int,
+) -> None:
+    folder, rows = dataset
+    rows.write_parquet(tmp_path / "rows.parquet")
+    arguments = [artifact, folder, tmp_path / "rows.parquet", tmp_path, stop]
+    command = [sys.executable, "-c", KILLED, *map(str, arguments)]
+    killed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "d.parquet").exists()
+    plan = planner()
+    kept = len(list((tmp_path / "segments").rglob("[0-9]*.parquet")))
+    assert stop - 5 * kept <= 5  # rows that are lost
+    dump.dump_to(plan, tmp_path / "d.parquet", tmp_path / "segments")
+    readable = sum(i != UNREADABLE for i in range(5 * kept, 14))
+    assert sum(encoder_passes) == 2 * readable + 3
+    dump.dump_to(plan, tmp_path / "whole.parquet", tmp_path / "other")
+    assert (tmp_path / "d.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_tf32_on_a_cpu_is_refused(planner: Planner, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tf32 is arithmetic of NVIDIA GPUs"):
+        dumped(planner(dtype="tf32"), tmp_path)
+
+
+def test_bfloat16_is_near_float32_and_recorded(planner: Planner, tmp_path: Path) -> None:
+    exact = dumped(planner(), tmp_path / "a")
+    half = dumped(planner(dtype="bfloat16"), tmp_path / "b")
+    assert tables.metadata_of(half)["dtype"] == "bfloat16"
+    pairs = zip(exact["probs"].to_pylist(), half["probs"].to_pylist(), strict=True)
+    difference = max(np.abs(np.subtract(a, b)).max() for a, b in pairs if a)
+    assert 0 < difference < 0.02

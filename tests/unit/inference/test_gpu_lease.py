@@ -151,7 +151,20 @@ def test_cuda_without_a_gpu_is_refused_and_auto_falls_back(
 ) -> None:
     monkeypatch.setattr(gpu_lease, "_torch_has_cuda", lambda: True)
     monkeypatch.setattr(gpu_lease, "visible_gpus", list)
-    with pytest.raises(InputError, match="pass --device cpu"), gpu_lease.lease_device("cuda"):
+    with (
+        pytest.raises(InputError, match="no GPU is visible; use the device cpu"),
+        gpu_lease.lease_device("cuda"),
+    ):
         pass
     with gpu_lease.lease_device("auto") as device:
         assert device == "cpu"
+
+
+def test_letting_go_of_a_gpu_does_not_import_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from dagster_project.lib.inference import gpu_lease\n"
+        "with gpu_lease.lease_gpu(['GPU-a0'], lock_dir=Path(sys.argv[1])): pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
