@@ -1,8 +1,8 @@
 """The dump: a shard's images and questionnaires in, four views of probabilities out.
 
-Belongs: running a plan with resume, assembling the table, publishing it, reusing an equal one.
-Does not: checks and identity (``plan``), pixels (``decoding``), the device (``engine``), labels (a
-dump has none).
+Belongs: running a plan with resume, publishing its table, reusing an equal one.
+Does not: checks and identity (``plan``), pixels (``decoding``), the device (``engine``), what the
+table looks like (``shard_table``), labels (a dump has none).
 Concept: rows are computed in fixed batches inside fixed segments, so an interrupted dump gives
 the bytes of an uninterrupted one. Rows are independent up to float noise: another batch size
 moves a probability by less than 1e-6 in float32. One segment is in memory at a time, so a dump of
@@ -12,7 +12,6 @@ N = rows, K = classes.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,22 +28,15 @@ from dagster_project.lib.inference import (
     gpu_lease,
     precision,
     segments,
+    shard_table,
     views,
 )
-from dagster_project.lib.inference.plan import (
-    CODE_VERSION,
-    DumpOptions,
-    DumpPlan,
-    plan_dump,
-    preprocess_digest,
-    shapings,
-)
+from dagster_project.lib.inference.plan import DumpOptions, DumpPlan, plan_dump, shapings
 from dagster_project.lib.inference.preprocess import DecodeError
 from dagster_project.lib.inference.segments import discard_segments
 from dagster_project.lib.progress import OnProgress, silent
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
     from dagster_project.lib.inference.decoding import Span
@@ -164,7 +156,7 @@ def run_dump(
         pieces = _Pieces(plan, folder, kind)
         with precision.arithmetic(options.dtype):
             stats = _compute(pieces, on_progress)
-    tables.write_arrow_parts(out, _schema(plan).with_metadata(_metadata(plan, kind)), pieces.all())
+    tables.write_arrow_parts(out, shard_table.schema(plan, kind), pieces.all())
     return stats
 
 
@@ -189,7 +181,7 @@ class _Pieces:
     def read(self, number: int, span: Span) -> pa.Table | None:
         """A finished piece, else None."""
         ids = self.plan.rows["image_uuid"][span[0] : span[1]].to_list()
-        schema = _schema(self.plan)
+        schema = shard_table.schema(self.plan)
         return segments.read_segment(self.folder, number, ids, layout=self.layout, schema=schema)
 
     def all(self) -> Iterator[pa.Table]:
@@ -274,8 +266,7 @@ def _piece(
             finish()
         under_way.append(started)
     finish()
-    table = _concatenated(parts)
-    return tables.with_metadata(table, {_BATCH_SIZE: str(engine.batch_size)})
+    return shard_table.joined(parts, {_BATCH_SIZE: str(engine.batch_size)})
 
 
 def _started(
@@ -307,71 +298,7 @@ def _finished(plan: DumpPlan, engine: Engine, batch: _Batch) -> pa.Table:
     finite = np.all([np.isfinite(values[name]).all(axis=1) for name in names], axis=0)
     for row in np.flatnonzero(~finite):
         errors[row] = "the network's output is not finite"
-    return _table(plan, batch.span, values, errors)
-
-
-def _table(
-    plan: DumpPlan,
-    span: Span,
-    values: dict[str, npt.NDArray[np.float32]],
-    errors: Sequence[str | None],
-) -> pa.Table:
-    import pyarrow as pa
-
-    rows = plan.rows[span[0] : span[1]]
-    failed = pa.array([error is not None for error in errors])
-    width = len(plan.spec.classes)
-    lists = [
-        pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), width, mask=failed)
-        for matrix in values.values()
-    ]
-    columns = [
-        pa.array(rows["image_uuid"].to_list(), pa.string()),
-        pa.array(rows["patient_id"].to_list(), pa.string()),
-        *lists,
-        pa.array(errors, pa.string()),
-    ]
-    return pa.Table.from_arrays(columns, schema=_schema(plan))
-
-
-def _schema(plan: DumpPlan) -> pa.Schema:
-    import pyarrow as pa
-
-    view = pa.list_(pa.field("element", pa.float32()), len(plan.spec.classes))
-    return pa.schema(
-        [
-            ("image_uuid", pa.string()),
-            ("patient_id", pa.string()),
-            *((name, view) for name in views.view_names(tta=plan.options.tta)),
-            ("error", pa.string()),
-        ]
-    )
-
-
-def _metadata(plan: DumpPlan, kind: str) -> dict[str, str]:
-    """What the file says of itself."""
-    metadata = {
-        "classes": json.dumps(plan.spec.classes),
-        "model_tree_hash": plan.tree_hash,
-        "identity": plan.identity,
-        "shard": str(plan.shard),
-        "n_shards": str(plan.n_shards),
-        "tta": "true" if plan.options.tta else "false",
-        "dtype": plan.options.dtype,
-        "device": kind,
-        "null_fields": json.dumps(plan.null_fields),
-        "views": json.dumps(views.view_names(tta=plan.options.tta)),
-        "preprocess_digest": preprocess_digest(plan.spec),
-        "exif_orientation": "apply" if plan.spec.preprocess.upright else "ignore",
-        "code_version": CODE_VERSION,
-    }
-    return metadata if plan.split is None else {**metadata, "split": plan.split}
-
-
-def _concatenated(parts: Sequence[pa.Table]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.concat_tables(parts).combine_chunks()
+    return shard_table.rows_table(plan, batch.span, values, errors)
 
 
 def _spans(first: int, last: int, size: int) -> list[Span]:
