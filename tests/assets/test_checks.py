@@ -43,6 +43,14 @@ def rewrite_shard(harness: Harness, key: str, change: str) -> None:
     elif change == "other_model":
         rows = harness.stored("dataset_index").frame.filter(split="test").gather_every(3, int(key))
         tables.write_arrow(path, probabilities(rows, "b" * 64, 3))
+    elif change == "rows_failed":
+        frame = pl.DataFrame(pl.from_arrow(table))
+        bad = pl.int_range(pl.len()) < pl.len() // 2
+        failed = frame.with_columns(
+            pl.when(~bad).then("probs").alias("probs"),
+            pl.when(bad).then(pl.lit("no such file")).alias("error"),
+        )
+        tables.write_arrow(path, tables.with_metadata(failed.to_arrow(), tables.metadata_of(table)))
     elif change == "outside_range":
         frame = pl.DataFrame(pl.from_arrow(table))
         wrong = frame.with_columns(pl.lit([1.5] * len(CLASSES)).alias("probs"))
@@ -50,7 +58,7 @@ def rewrite_shard(harness: Harness, key: str, change: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["gone", "row_lost", "row_twice", "other_model", "outside_range"]
+    "change", ["gone", "row_lost", "row_twice", "other_model", "outside_range", "rows_failed"]
 )
 def test_an_incomplete_or_mixed_dump_blocks_before_anything_is_scored(
     ready: Harness, change: str
@@ -60,6 +68,24 @@ def test_an_incomplete_or_mixed_dump_blocks_before_anything_is_scored(
     assert not result.success
     assert verdicts(result)["test_dump_complete"] is False
     assert ready.count("scored_test_rows") == 0
+
+
+def test_the_limit_on_rows_without_probabilities_is_a_setting(ready: Harness) -> None:
+    from dagster_project.definitions import build_definitions
+
+    rewrite_shard(ready, "01", "rows_failed")
+    lenient = ready.settings.model_copy(update={"max_error_share": 0.5})
+    result = run_refit(Harness(ready.instance, lenient, build_definitions(lenient)))
+    assert verdicts(result)["test_dump_complete"] is True
+    result = run_refit(ready)
+    assert verdicts(result)["test_dump_complete"] is False
+    reason = next(
+        str(e.description)
+        for e in result.get_asset_check_evaluations()
+        if e.check_name == "test_dump_complete"
+    )
+    assert "rows have no probabilities" in reason
+    assert "allowed 5.0 %" in reason
 
 
 def test_scoring_refuses_an_incomplete_dump_even_without_its_check(ready: Harness) -> None:

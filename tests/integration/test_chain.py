@@ -70,6 +70,19 @@ def test_every_shard_was_dumped_once_and_thresholds_were_fitted_twice(
     assert len(materializations(instance, "tier_thresholds")) == 2
 
 
+def test_a_shard_says_how_it_went_and_on_what(instance: dg.DagsterInstance) -> None:
+    for record in materializations(instance, "test_probabilities"):
+        assert record.asset_materialization is not None
+        facts = {k: v.value for k, v in record.asset_materialization.metadata.items()}
+        assert facts["rows_computed"] == facts["dagster/partition_row_count"]
+        assert float(str(facts["rows_per_second"])) > 0
+        assert 0 < float(str(facts["model_share"])) <= 1
+        assert float(str(facts["peak_memory_gb"])) > 0.05
+        assert facts["dtype"] == "float32"
+        assert facts["encoder_passes"] == 2
+        assert facts["device_name"]
+
+
 def test_the_second_fit_stands_on_reviewed_labels(instance: dg.DagsterInstance, root: Path) -> None:
     new, old = materializations(instance, "tier_thresholds")
     versions = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -229,3 +230,51 @@ def test_the_digest_of_a_frame_sees_content_only() -> None:
     under = pl.Series([[0.1, 0.2], [0.3, 0.4]], dtype=pl.Array(pl.Float32, 2))
     shown = pl.DataFrame({"p": under}).with_columns(pl.when(pl.int_range(2) != 1).then(pl.all()))
     assert tables.digest_frame(shown) == tables.digest_frame(pl.DataFrame({"p": lists}))
+
+
+def numbers(first: int, last: int) -> pa.Table:
+    return pa.table({"x": list(range(first, last)), "y": [str(i) for i in range(first, last)]})
+
+
+def test_parts_are_one_file_with_the_schemas_metadata_and_read_back_in_turn(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    schema = numbers(0, 1).schema.with_metadata({"of": "schema"})
+    parts = [tables.with_metadata(numbers(0, 3), {"of": "part"}), numbers(3, 5)]
+    tables.write_arrow_parts(path, schema, iter(parts))
+    assert tables.read_arrow(path).column("x").to_pylist() == [0, 1, 2, 3, 4]
+    assert tables.read_metadata(path)["of"] == "schema"
+    assert tables.read_schema(path).names == ["x", "y"]
+    read = list(tables.read_arrow_parts(path, ["y"]))
+    assert [part.column("y").to_pylist() for part in read] == [["0", "1", "2"], ["3", "4"]]
+    assert read[0].column_names == ["y"]
+
+
+def test_no_parts_are_an_empty_table(tmp_path: Path) -> None:
+    tables.write_arrow_parts(tmp_path / "p.parquet", numbers(0, 1).schema, iter(()))
+    assert len(tables.read_arrow(tmp_path / "p.parquet")) == 0
+    assert list(tables.read_arrow_parts(tmp_path / "p.parquet")) == []
+
+
+def test_a_part_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    tables.write_arrow(path, numbers(0, 2))
+    before = path.read_bytes()
+
+    def failing() -> Iterator[pa.Table]:
+        yield numbers(0, 1)
+        raise InputError("a segment vanished")
+
+    with pytest.raises(InputError, match="vanished"):
+        tables.write_arrow_parts(path, numbers(0, 1).schema, failing())
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["p.parquet"]
+
+
+def test_a_damaged_page_is_found_while_parts_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    tables.write_arrow_parts(path, numbers(0, 1).schema, [numbers(0, 500), numbers(500, 900)])
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="not a readable parquet file"):
+        list(tables.read_arrow_parts(path))

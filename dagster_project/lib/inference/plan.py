@@ -133,11 +133,11 @@ def plan_dump(
     questionnaire.check_fields(spec.schema, rows.columns, null_fields)
     answers = rows.select("image_uuid", *spec.schema.names)
     digest = _digest_answers(spec.schema, answers)
-    kept, content = _hash_images(dataset_dir, rows, on_progress)
+    kept, images = _hash_images(dataset_dir, rows, on_progress)
     split = ",".join(rows["split"].unique().sort()) if "split" in rows.columns else None
     parts = {
         "model": tree_hash,
-        "images": files.digest([split, kept.drop("image_path", "sha256").rows(), content]),
+        "images": files.digest([split, images]),
         "questionnaire": digest,
         "preprocess": preprocess_digest(spec),
         "dtype": options.dtype,
@@ -201,8 +201,8 @@ def _digest_answers(schema: FeatureSchema, answers: pl.DataFrame) -> str:
 
 def _hash_images(
     dataset_dir: Path, rows: pl.DataFrame, on_progress: OnProgress
-) -> tuple[pl.DataFrame, list[str]]:
-    """The plan's rows, and for each its sha256 or why it has none."""
+) -> tuple[pl.DataFrame, str]:
+    """The plan's rows, and 16 hex digits over ids, patients, contents and what is unreadable."""
 
     def content(path: str) -> tuple[str | None, str]:
         try:
@@ -211,12 +211,17 @@ def _hash_images(
             return None, str(error)
         return digest, digest
 
-    found: list[tuple[str | None, str]] = []
+    sink = hashlib.sha256()
+    hashes = [pl.Series("sha256", [], dtype=pl.String)]
     with ThreadPoolExecutor(_HASHERS) as pool:
         for first in range(0, rows.height, _CHUNK):
             on_progress(first, rows.height, "hashing images")
-            found += pool.map(content, rows["image_path"][first : first + _CHUNK])
+            chunk = rows[first : first + _CHUNK]
+            found = list(pool.map(content, chunk["image_path"]))
+            names = chunk.select("image_uuid", "patient_id").iter_rows()
+            for (uuid, patient), (_, text) in zip(names, found, strict=True):
+                sink.update(files.canonical_json([uuid, patient, text]).encode())
+            hashes.append(pl.Series("sha256", [digest for digest, _ in found], dtype=pl.String))
     on_progress(rows.height, rows.height, "hashing images")
-    hashes = pl.Series("sha256", [digest for digest, _ in found], dtype=pl.String)
-    kept = rows.select("image_uuid", "image_path", "patient_id").with_columns(hashes)
-    return kept, [text for _, text in found]
+    kept = rows.select("image_uuid", "image_path", "patient_id").with_columns(pl.concat(hashes))
+    return kept, sink.hexdigest()[:16]
