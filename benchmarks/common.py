@@ -30,6 +30,14 @@ MID_SIZE = {
     "image_size": 224,
     "patch_size": 16,
 }
+MEDSIGLIP = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "image_size": 448,
+    "patch_size": 14,
+}
 SMALL = {
     "hidden_size": 32,
     "intermediate_size": 64,
