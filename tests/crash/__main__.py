@@ -20,10 +20,7 @@ def runs(name: str) -> Iterator[tuple[str, Callable[[], Found]]]:
     bug = name if name in PLANTED else ""
     scenario = PLANTED[name].scenario if bug else name
     yield "power cut", lambda: modes.power_cuts(scenario, bug, draws=12, seconds=600)
-    if not bug:
-        yield "kill, power cut", lambda: modes.power_cuts_after_kill(
-            scenario, kills=1000, seconds=600
-        )
+    yield "kill, power cut", lambda: modes.power_cuts_after_kill(scenario, bug, seconds=600)
     for how in ("KILL", "ENOSPC", "EIO"):
         yield how, lambda how=how: modes.failing_calls(scenario, how, bug)  # type: ignore[misc]
 

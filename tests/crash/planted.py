@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from crash import scenarios
 from crash.scenarios import Ack
 from dagster_project.lib import files
 
-_fsync = files.fsync
+_fsync, _replace_folder, _make_folder = files.fsync, files.replace_folder, files.make_folder
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,17 @@ def _make_folder_only(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def _make_folder_but_trust_what_is_there(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder)
+
+
+def _remove_old_first(path: Path) -> AbstractContextManager[Path]:
+    if path.exists():
+        shutil.rmtree(path.with_name(f".{path.name}.replaced"), ignore_errors=True)
+    return _replace_folder(path)
+
+
 def _acknowledge_early(root: Path, ack: Ack) -> None:
     with files.publish(root / "report") as temp:
         temp.write_bytes(scenarios.REPORTS[1])
@@ -93,6 +104,10 @@ PLANTED = {
     "no_fsync_of_folder": _in_files("file", "fsync", _fsync_files_only),
     "no_fsync_of_link": _in_files("store", "fsync", _fsync_files_only),
     "no_fsync_of_new_folders": _in_files("new_folders", "make_folder", _make_folder_only),
+    "no_fsync_of_found_folders": _in_files(
+        "new_folders", "make_folder", _make_folder_but_trust_what_is_there
+    ),
+    "old_removed_unsynced": _in_files("replace", "replace_folder", _remove_old_first),
     "in_place": _in_files("file", "publish", _write_in_place),
     "acknowledged_early": Planted("file", _acknowledge_early),
     "remove_then_rename": _in_files("replace", "replace_folder", _remove_then_rename),
