@@ -31,7 +31,7 @@ CREATES = ("openat", "write", "pwrite64", "mkdir", "symlink", "rename", "fsync",
 
 @dataclass
 class Found:
-    """What a mode did and found: ``points`` of the program, ``disks`` judged, first of each fault."""
+    """What a mode did and found: points of the program, disks judged, the first of each fault."""
 
     points: int = 0
     disks: int = 0
@@ -125,9 +125,7 @@ def power_cuts_after_kill(
     return total
 
 
-def failing_calls(
-    name: str, how: str, bug: str = "", *, most: int = 1000, only: str = ""
-) -> Found:
+def failing_calls(name: str, how: str, bug: str = "", *, most: int = 1000, only: str = "") -> Found:
     """One run for each call that touched the folder: that call kills, or fails with an errno.
 
     Parameters

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from crash import scenarios
 from crash.scenarios import Ack
+
 from dagster_project.lib import files
 
 _fsync, _replace_folder, _make_folder = files.fsync, files.replace_folder, files.make_folder

@@ -7,7 +7,6 @@ Concept: started without site packages where it can be, it is up in 50 ms; the s
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 

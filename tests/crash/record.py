@@ -100,7 +100,9 @@ def strace(
 def record(command: Sequence[str], folder: Path, log: Path) -> Recording:
     """Run ``command``, which works in ``folder``, and say what it did there."""
     before = read_image(folder)
-    done = strace(command, log, ["--seccomp-bpf", "-xx", "-s", str(1 << 24), "-e", f"trace={TRACED}"])
+    done = strace(
+        command, log, ["--seccomp-bpf", "-xx", "-s", str(1 << 24), "-e", f"trace={TRACED}"]
+    )
     if done.returncode != 0:
         raise NotUnderstoodError(f"the program failed: {done.stderr.decode(errors='replace')}")
     reader = _Reader(folder)

@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-
 from crash.disk import Disk, Image, Op, read_image, write_image
 
 OPEN = Op("open", "a.tmp", handle=1, create=True)

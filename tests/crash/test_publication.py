@@ -6,7 +6,6 @@ The numbers demanded are part of each claim: a crash test that crashes nothing p
 from __future__ import annotations
 
 import pytest
-
 from crash import modes
 from crash.scenarios import SCENARIOS
 

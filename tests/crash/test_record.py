@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from crash import record
 from crash.disk import Op
 from crash.record import NotUnderstoodError, Recording
@@ -57,9 +56,7 @@ def test_a_publication_is_read_step_by_step(tmp_path: Path) -> None:
         pytest.param("open(d + '/old', 'ab').write(b'x')", id="append"),
         pytest.param("open(d + '/old', 'wb').write(b'x')", id="overwrite"),
         pytest.param("os.truncate(os.open(d + '/old', os.O_RDWR), 4)", id="truncate"),
-        pytest.param(
-            "os.posix_fallocate(os.open(d + '/old', os.O_RDWR), 8, 8)", id="fallocate"
-        ),
+        pytest.param("os.posix_fallocate(os.open(d + '/old', os.O_RDWR), 8, 8)", id="fallocate"),
         pytest.param(
             "f = os.dup(os.open(d + '/old', os.O_RDWR)); os.write(f, b'x')", id="duplicate"
         ),

@@ -216,7 +216,8 @@ def test_a_temporary_file_taken_for_a_leftover_before_it_was_locked_is_made_agai
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     # another one looks for leftovers between the making and the locking
-    lock, seen = files._lock, []
+    lock = files._lock
+    seen: list[Path] = []
 
     def late(descriptor: int) -> str:
         if not seen:
@@ -232,11 +233,11 @@ def test_a_temporary_file_taken_for_a_leftover_before_it_was_locked_is_made_agai
 
 
 def test_descriptors_do_not_pile_up(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for turn in range(5):
         (tmp_path / f".a.txt.{LEFT}").touch()
         files.write_text(tmp_path / "a.txt", str(turn))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_new_folders_are_made_safe_one_in_the_other(
