@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,20 @@ def test_what_another_one_is_writing_is_no_leftover(tmp_path: Path) -> None:
         assert names(folder) == ["first"]
     assert (tmp_path / "a").read_text() == "first"
     assert names(tmp_path) == ["a", "f"]
+
+
+def test_many_writers_of_one_name_do_not_take_each_other_for_killed_ones(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        for _ in range(40):
+            files.write_text(tmp_path / "a", str(number) * 5000)
+            files.point(tmp_path / "current", str(number))
+            with files.publish_folder(tmp_path / "f") as temp:
+                (temp / "a").touch()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))  # raises what a writer raised
+    assert len(set((tmp_path / "a").read_text())) == 1
+    assert names(tmp_path) == ["a", "current", "f"]
 
 
 def test_a_name_that_only_looks_like_a_leftover_is_left_alone(tmp_path: Path) -> None:
