@@ -132,18 +132,20 @@ def _store_work(root: Path, ack: Ack) -> None:
     store = root / "store"
     with files.publish_folder(store / "v2") as temp:
         _fill(temp, "v2")
-    files.point(store / "current", "v2")
     ack("v2")
+    files.point(store / "current", "v2")
+    ack("current")
 
 
 def _store_faults(root: Path, acked: Sequence[str]) -> list[str]:
     store = root / "store"
     faults = [fault for path in store.glob("v*") for fault in _folder_faults(path, path.name)]
+    if "v2" in acked and not (store / "v2").is_dir():
+        faults.append("v2: acknowledged but lost")
     if not (store / "current").is_dir():
         return [*faults, "current: dangles or is gone"]
-    at = (store / "current").readlink().name
-    if acked and at != "v2":
-        faults.append(f"current: v2 was acknowledged but it is {at}")
+    if "current" in acked and (store / "current").readlink() != Path("v2"):
+        faults.append("current: acknowledged but it is the old one")
     return faults
 
 

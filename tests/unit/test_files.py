@@ -227,7 +227,7 @@ def test_where_files_cannot_be_locked_nothing_is_taken_for_a_leftover(
 
 
 @pytest.mark.parametrize("state", ["held", "taken"])
-def test_a_temporary_file_taken_for_a_leftover_before_it_was_locked_is_made_again(
+def test_a_temporary_folder_taken_for_a_leftover_before_it_was_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     # another one looks for leftovers between the making and the locking
@@ -237,14 +237,15 @@ def test_a_temporary_file_taken_for_a_leftover_before_it_was_locked_is_made_agai
     def late(descriptor: int) -> str:
         if not seen:
             seen.extend(tmp_path.iterdir())
-            seen[0].unlink()
+            seen[0].rmdir()
             return state
         return lock(descriptor)
 
     monkeypatch.setattr(files, "_lock", late)
-    files.write_text(tmp_path / "a.txt", "a")
+    with files.publish_folder(tmp_path / "f") as temp:
+        (temp / "a").touch()
     assert len(seen) == 1
-    assert names(tmp_path) == ["a.txt"]
+    assert names(tmp_path) == ["f"]
 
 
 def test_descriptors_do_not_pile_up(tmp_path: Path) -> None:
