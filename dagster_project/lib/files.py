@@ -7,15 +7,17 @@ Concept: temp -> fsync -> rename -> fsync of the folder; a reader sees the old f
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dagster_project.lib.errors import InputError
 
@@ -28,16 +30,11 @@ def publish(path: Path) -> Iterator[Path]:
 
     Who may read it is for the umask to say, here and in folders.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = _beside(path)
-    temp.touch(exist_ok=False)
-    try:
+    with _beside(path, Path.touch) as temp:
         yield temp
         fsync(temp)
         temp.replace(path)
         fsync(path.parent)
-    finally:
-        temp.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -46,7 +43,7 @@ def publish_folder(path: Path) -> Iterator[Path]:
 
     Meant for content-addressed names: whoever comes second finds equal content in place.
     """
-    with _folder_beside(path) as temp:
+    with _beside(path, Path.mkdir) as temp:
         yield temp
         _fsync_tree(temp)
         if not path.exists():
@@ -67,11 +64,13 @@ def replace_folder(path: Path) -> Iterator[Path]:
     killed there leaves the old one for :func:`restore_folder`.
     """
     restore_folder(path)
-    with _folder_beside(path) as temp:
+    with _beside(path, Path.mkdir) as temp:
         yield temp
         _fsync_tree(temp)
         old = _put_aside(path)
-        shutil.rmtree(old, ignore_errors=True)  # ``path`` is there, or there is no old one
+        if old.exists():  # a killed process left it; its renames come first, or ``path`` is ``old``
+            fsync(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
         try:
             if path.exists():
                 path.rename(old)
@@ -89,20 +88,89 @@ def restore_folder(path: Path) -> None:
         old.rename(path)
 
 
+def point(link: Path, target: str) -> None:
+    """Flip the relative symlink ``link`` to ``target`` in one step."""
+    with _beside(link, Path.mkdir) as temp:  # in a folder, because a symlink cannot be locked
+        (temp / link.name).symlink_to(target)
+        (temp / link.name).replace(link)
+        fsync(link.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it, each safe in the one that holds it.
+
+    A file in a folder that is not safe itself is lost with it. That goes for the lowest folder
+    found, too: it may have been made by a process that was killed before it could sync.
+    """
+    missing, found = [], folder
+    while not found.exists():
+        missing.append(found)
+        found = found.parent
+    if not found.is_mount():
+        with suppress(PermissionError):  # above what is ours, one may be allowed to pass only
+            fsync(found.parent)
+    for item in reversed(missing):
+        item.mkdir(exist_ok=True)
+        fsync(item.parent)
+
+
 @contextmanager
-def _folder_beside(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = _beside(path)
-    temp.mkdir()
+def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A temporary file or folder beside ``path``, gone afterwards unless it was renamed.
+
+    It is locked while it is in use. Locks end with their process, so whoever publishes ``path``
+    next can tell what killed ones left from what others are writing.
+    """
+    make_folder(path.parent)
+    _remove_leftovers(path)
+    temp, lock = _make_locked(path, make)
     try:
         yield temp
     finally:
+        os.close(lock)
+        _remove(temp)
+
+
+def _make_locked(path: Path, make: Callable[[Path], None]) -> tuple[Path, int]:
+    while True:
+        # not mkstemp or mkdtemp: what they make is 0600 or 0700 whatever the umask is
+        temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        make(temp)
+        with suppress(FileNotFoundError):  # taken for a leftover before it was locked: once more
+            lock = os.open(temp, os.O_RDONLY)
+            if _lock(lock) != "held" and temp.exists():
+                return temp, lock
+            os.close(lock)
+
+
+def _remove_leftovers(path: Path) -> None:
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+    for temp in [item for item in path.parent.iterdir() if ours.fullmatch(item.name)]:
+        with suppress(OSError):  # gone meanwhile, or another user's: it is in nobody's way
+            lock = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                if _lock(lock) == "taken":
+                    _remove(temp)
+            finally:
+                os.close(lock)
+
+
+def _lock(descriptor: int) -> Literal["taken", "held", "impossible"]:
+    """Try to lock; some network file systems have no locks, and there nothing is a leftover."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "held"
+    except OSError:
+        return "impossible"
+    return "taken"
+
+
+def _remove(temp: Path) -> None:
+    if temp.is_dir():
         shutil.rmtree(temp, ignore_errors=True)
-
-
-def _beside(path: Path) -> Path:
-    # not mkstemp or mkdtemp: what they make is 0600 or 0700 whatever the umask is
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    else:
+        temp.unlink(missing_ok=True)
 
 
 def _put_aside(path: Path) -> Path:
@@ -111,16 +179,8 @@ def _put_aside(path: Path) -> Path:
 
 def _fsync_tree(folder: Path) -> None:
     for item in [*folder.rglob("*"), folder]:
-        fsync(item)
-
-
-def point(link: Path, target: str) -> None:
-    """Flip the relative symlink ``link`` to ``target`` in one step."""
-    temp = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    temp.unlink(missing_ok=True)
-    temp.symlink_to(target)
-    temp.replace(link)
-    fsync(link.parent)
+        if not item.is_symlink():  # it is an entry of its folder; its target may be anything
+            fsync(item)
 
 
 def fsync(path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,7 +66,7 @@ def test_a_reader_beside_a_writer_never_sees_half_a_file(tmp_path: Path) -> None
 def test_bytes_and_folder_entry_reach_the_disk_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # without the second fsync a power cut can undo the rename
+    # without the last fsync a power cut can undo the rename; the first is for the folder itself
     steps: list[str] = []
     flush, rename = files.fsync, Path.replace
 
@@ -79,7 +81,7 @@ def test_bytes_and_folder_entry_reach_the_disk_in_order(
     monkeypatch.setattr(files, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace)
     files.write_text(tmp_path / "a.txt", "x")
-    assert steps == ["fsync file", "rename", "fsync folder"]
+    assert steps == ["fsync folder", "fsync file", "rename", "fsync folder"]
 
 
 def test_a_published_folder_appears_whole(tmp_path: Path) -> None:
@@ -162,10 +164,148 @@ def test_a_link_flips_in_one_step_and_is_never_absent(tmp_path: Path) -> None:
     assert names(tmp_path) == ["current", "v1", "v2"]
 
 
-def test_a_link_left_half_made_by_a_killed_process_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / f".current.{os.getpid()}.tmp").symlink_to("gone")
-    files.point(tmp_path / "current", "v1")
-    assert names(tmp_path) == ["current"]
+LEFT = "0123abcd.tmp"
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / f".a.txt.{LEFT}").write_text("half")
+    for name in ("kept", "current"):
+        (tmp_path / f".{name}.{LEFT}" / "sub").mkdir(parents=True)
+    files.write_text(tmp_path / "a.txt", "whole")
+    with files.publish_folder(tmp_path / "kept"):
+        pass
+    files.point(tmp_path / "current", "kept")
+    assert names(tmp_path) == ["a.txt", "current", "kept"]
+
+
+def test_what_another_one_is_writing_is_no_leftover(tmp_path: Path) -> None:
+    with files.publish(tmp_path / "a") as first, files.publish_folder(tmp_path / "f") as folder:
+        first.write_text("first")
+        (folder / "first").touch()
+        files.write_text(tmp_path / "a", "second")
+        with files.publish_folder(tmp_path / "f"):
+            pass
+        assert first.read_text() == "first"
+        assert names(folder) == ["first"]
+    assert (tmp_path / "a").read_text() == "first"
+    assert names(tmp_path) == ["a", "f"]
+
+
+def test_many_writers_of_one_name_do_not_take_each_other_for_killed_ones(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        for _ in range(40):
+            files.write_text(tmp_path / "a", str(number) * 5000)
+            files.point(tmp_path / "current", str(number))
+            with files.publish_folder(tmp_path / "f") as temp:
+                (temp / "a").touch()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))  # raises what a writer raised
+    assert len(set((tmp_path / "a").read_text())) == 1
+    assert names(tmp_path) == ["a", "current", "f"]
+
+
+def test_a_name_that_only_looks_like_a_leftover_is_left_alone(tmp_path: Path) -> None:
+    others = [f".b.txt.{LEFT}", ".a.txt.tmp", f"a.txt.{LEFT}", f".aXtxt.{LEFT}", f".a.txt.{LEFT}~"]
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / f".a.txt.{LEFT}").symlink_to(others[0])
+    files.write_text(tmp_path / "a.txt", "a")
+    assert names(tmp_path) == sorted([*others, "a.txt", f".a.txt.{LEFT}"])
+
+
+def test_where_files_cannot_be_locked_nothing_is_taken_for_a_leftover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    (tmp_path / f".a.txt.{LEFT}").touch()
+    files.write_text(tmp_path / "a.txt", "a")
+    assert names(tmp_path) == [f".a.txt.{LEFT}", "a.txt"]
+
+
+@pytest.mark.parametrize("state", ["held", "taken"])
+def test_a_temporary_folder_taken_for_a_leftover_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    # another one looks for leftovers between the making and the locking
+    lock = files._lock
+    seen: list[Path] = []
+
+    def late(descriptor: int) -> str:
+        if not seen:
+            seen.extend(tmp_path.iterdir())
+            seen[0].rmdir()
+            return state
+        return lock(descriptor)
+
+    monkeypatch.setattr(files, "_lock", late)
+    with files.publish_folder(tmp_path / "f") as temp:
+        (temp / "a").touch()
+    assert len(seen) == 1
+    assert names(tmp_path) == ["f"]
+
+
+def test_descriptors_do_not_pile_up(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for turn in range(5):
+        (tmp_path / f".a.txt.{LEFT}").touch()
+        files.write_text(tmp_path / "a.txt", str(turn))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_new_folders_are_made_safe_one_in_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "fsync", synced.append)
+    files.make_folder(tmp_path / "a" / "b")
+    # the first: ``tmp_path`` may have been made by a process killed before it could sync
+    assert synced == [tmp_path.parent, tmp_path, tmp_path / "a"]
+
+
+def test_a_folder_above_that_may_only_be_passed_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = files.fsync
+
+    def closed(path: Path) -> None:
+        if path == tmp_path.parent:
+            raise PermissionError(path)
+        flush(path)
+
+    monkeypatch.setattr(files, "fsync", closed)
+    files.write_text(tmp_path / "a.txt", "a")
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_published_folder_may_hold_links_to_anything(tmp_path: Path) -> None:
+    with files.publish_folder(tmp_path / "f") as temp:
+        (temp / "gone").symlink_to("nowhere")
+    assert (tmp_path / "f" / "gone").readlink() == Path("nowhere")
+
+
+def test_what_was_put_aside_is_removed_only_when_its_renames_are_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # killed after the second rename: a power cut can still undo both, and ``f`` is the old one
+    for name in ("f/new", ".f.replaced/old"):
+        (tmp_path / name).mkdir(parents=True)
+    there: list[bool] = []
+    flush = files.fsync
+
+    def fsync(path: Path) -> None:
+        if path == tmp_path:
+            there.append((tmp_path / ".f.replaced" / "old").exists())
+        flush(path)
+
+    monkeypatch.setattr(files, "fsync", fsync)
+    with files.replace_folder(tmp_path / "f"):
+        pass
+    assert there[0]
+    assert names(tmp_path) == ["f"]
 
 
 def test_the_same_value_is_the_same_bytes(tmp_path: Path) -> None:
