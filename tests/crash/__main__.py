@@ -1,4 +1,4 @@
-"""``PYTHONPATH=.:tests python -m crash [SCENARIO or BUG ...]``: the long sweep, with its numbers.
+"""``PYTHONPATH=tests python -m crash [SCENARIO or BUG ...]``: the long sweep, with its numbers.
 
 Belongs: running every mode over every scenario and every planted fault, and printing a table.
 Does not: deciding what is enough (the tests do).

@@ -108,7 +108,7 @@ def power_cuts_after_kill(
         first = _record(name, bug, judge, folder, log)
         kinds = {after} if after else {op.kind for op in first.ops} - {"open", "ack"}
         changes = [at for at, op in enumerate(first.ops, 1) if op.kind in kinds]
-        total, end = Found(), time.monotonic() + seconds
+        total, start = Found(), time.monotonic()
         for at in _spread(changes, kills):
             disk = Disk(first.before)
             for op in first.ops[:at]:
@@ -116,12 +116,13 @@ def power_cuts_after_kill(
             write_image(disk.image(), folder)
             again = record.record(play.command(name, folder, bug), folder, log)
             ops = renumbered(again.ops, len(first.ops))
-            found = _cut(judge, disk, ops, draws=1, seconds=end - time.monotonic())
+            rest = seconds - (time.monotonic() - start)
+            found = _cut(judge, disk, ops, draws=1, seconds=rest)
             total.points += found.points
             total.disks += found.disks
-            total.seconds += found.seconds
             for fault, where in found.faults.items():
                 total.faults.setdefault(fault, f"killed after {first.ops[at - 1]}; {where}")
+        total.seconds = time.monotonic() - start
     return total
 
 
