@@ -46,7 +46,9 @@ def test_standardisation_is_part_of_the_state_dict_and_of_the_logits(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"architecture": "os.system"}, "known are 'siglip_metadata'", id="unknown"),
+        pytest.param(
+            {"architecture": "os.system"}, "known are 'constant', 'siglip_metadata'", id="unknown"
+        ),
         pytest.param({"architecture": None}, "unknown name", id="missing architecture"),
         pytest.param({"pooling": "max"}, 'pooling: got "max"', id="pooling"),
         pytest.param({"pooling": None}, "pooling", id="pooling is never guessed"),
