@@ -171,6 +171,18 @@ def refit(options: argparse.Namespace) -> None:
         raise RefusedError(f"nothing deployable written: {'; '.join(result.blocked)}")
 
 
+def check_model(options: argparse.Namespace) -> None:
+    """Whether model artifacts can be used: hashes, a safe load, golden cases; one line each."""
+    from dagster_project.lib.inference.model_check import check_models
+
+    refused = 0
+    for verdict in check_models(options.folders):
+        print(verdict.line(), flush=True)
+        refused += verdict.reason is not None
+    if refused:
+        raise InputError(f"{refused} of {len(options.folders)} artifacts are refused (see above)")
+
+
 def demo(options: argparse.Namespace) -> None:
     """The whole chain on a made-up world, through a real Dagster instance."""
     _check_writable(options.root)
@@ -245,6 +257,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--reviewed", action="store_true", help="these labels are reviewed, not provisional"
     )
 
+    command = _command(commands, check_model, "tier-refit check-model models/current models/*/")
+    command.add_argument(
+        "folders", type=Path, nargs="+", metavar="DIR", help="a folder with a model artifact"
+    )
+
     command = _command(commands, demo, "tier-refit demo --root /tmp/tier-demo")
     command.add_argument("--root", type=Path, default=DEMO_ROOT, help=f"default: {DEMO_ROOT}")
     return parser
@@ -264,7 +281,7 @@ def _command(
     example: str,
 ) -> argparse.ArgumentParser:
     """A subcommand named and described by its function."""
-    name = str(getattr(function, "__name__", ""))
+    name = str(getattr(function, "__name__", "")).replace("_", "-")
     about = str(function.__doc__)
     command = commands.add_parser(
         name,

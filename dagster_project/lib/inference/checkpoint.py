@@ -123,7 +123,7 @@ def load_model(
     with architectures.without_weights():
         module = architectures.build(spec.config, n_features, n_classes)
     kept = weight_dtype(dtype)
-    _fill(module, folder / WEIGHTS, kept, sha256)
+    load_weights(module, folder / WEIGHTS, dtype=kept, sha256=sha256)
     module.eval().requires_grad_(requires_grad=False).to(device=device, dtype=kept)
     model = LoadedModel(
         spec.config, spec.schema, spec.classes, spec.preprocess, module, device, dtype
@@ -133,8 +133,10 @@ def load_model(
     return model
 
 
-def _fill(module: nn.Module, path: Path, dtype: torch.dtype, sha256: str | None) -> None:
-    """Give ``module``, built without weights, those in ``path``."""
+def load_weights(
+    module: nn.Module, path: Path, *, dtype: torch.dtype, sha256: str | None = None
+) -> None:
+    """Give ``module``, built without weights, exactly those in ``path``, cast to ``dtype``."""
     with safe_checkpoint.open_checkpoint(path, sha256=sha256) as checkpoint:
         _check_state(normalised_keys(checkpoint.tensors), module.state_dict())
         state = normalised_keys(safe_checkpoint.read_tensors(checkpoint, dtype))
