@@ -76,12 +76,16 @@ def dump(options: argparse.Namespace) -> None:
     """Probabilities of one split, or of one shard of it."""
     from dagster_project.lib import dataset, model_store
     from dagster_project.lib.inference.dump import DumpOptions, dump_to, plan_dump
+    from dagster_project.lib.signature import require_signature
 
     if options.out.suffix != ".parquet":
         raise InputError(f"{options.out}: the output is a parquet file; name it *.parquet")
     _check_writable(options.out.parent)
     if options.out.is_dir():
         raise InputError(f"{options.out}: is a folder, a file is needed; pass another --out")
+    key = load_settings().model_public_key
+    if key is not None:
+        require_signature(options.model_dir, key)
     shard, n_shards = options.shard
     index = dataset.dataset_index(options.dataset_dir)
     plan = plan_dump(
@@ -172,11 +176,11 @@ def refit(options: argparse.Namespace) -> None:
 
 
 def check_model(options: argparse.Namespace) -> None:
-    """Whether model artifacts can be used: hashes, a safe load, golden cases; one line each."""
+    """Whether models can be used: signature, hashes, a safe load, golden cases; a line each."""
     from dagster_project.lib.inference.model_check import check_models
 
     refused = 0
-    for verdict in check_models(options.folders):
+    for verdict in check_models(options.folders, load_settings().model_public_key):
         print(verdict.line(), flush=True)
         refused += verdict.reason is not None
     if refused:

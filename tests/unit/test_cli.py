@@ -812,6 +812,22 @@ def test_another_fault_of_the_system_is_not_disguised(monkeypatch: pytest.Monkey
         cli.main(["sync", "a", "b"])
 
 
+def test_a_dump_of_an_unsigned_model_is_refused_where_a_key_is_set(
+    dump: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(public.public_bytes(*form))
+    monkeypatch.setenv("MODEL_PUBLIC_KEY", "key.pem")
+    code, _, err = dump("--out", "p.parquet")
+    assert code == 2
+    assert "has no model.sig and MODEL_PUBLIC_KEY is set" in err
+    assert not Path("p.parquet").exists()
+
+
 # check-model
 
 

@@ -28,6 +28,7 @@ from dagster_project.lib.inference.preprocess import Preprocess
 from dagster_project.lib.inference.questionnaire import FeatureSchema
 from dagster_project.lib.model_store.artifact import GOLDEN, MANIFEST, REQUIRED, write_manifest
 from dagster_project.lib.probability_table import read_classes
+from dagster_project.lib.signature import require_signature
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,12 @@ def require_files(folder: Path) -> None:
 
 
 def load_model(
-    folder: Path, *, device: str = "cpu", dtype: str = "float32", sha256: str | None = None
+    folder: Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    sha256: str | None = None,
+    public_key: Path | None = None,
 ) -> LoadedModel:
     """Build the network that the artifact describes and load exactly its weights.
 
@@ -106,18 +112,22 @@ def load_model(
     device : ``cpu``, ``cuda`` or as torch names it.
     dtype : one of :data:`DTYPES`; ``tf32`` keeps float32 weights.
     sha256 : of the weights, if the caller knows it: taken through the descriptor they are read by.
+    public_key : PEM file of the signer; ``model.sig`` must then hold before anything is opened.
 
     Raises
     ------
     InputError
-        A file is missing or broken; the weights have another sha256; keys or shapes are
-        not exactly the network's; a value is not finite; a golden case differs by more than its
-        tolerance.
+        The signature does not hold; a file is missing or broken; the weights have another sha256;
+        keys or shapes are not exactly the network's; a value is not finite; a golden case differs
+        by more than its tolerance.
     """
     from dagster_project.lib.inference import architectures
 
     if dtype not in DTYPES:
         raise InputError(f"dtype: got {dtype!r}; allowed are {some(DTYPES, 4)}")
+    if public_key is not None:
+        signed = require_signature(folder, public_key).get(WEIGHTS)
+        sha256 = sha256 or signed
     spec = read_spec(folder)
     n_features, n_classes = questionnaire.n_features(spec.schema), len(spec.classes)
     with architectures.without_weights():

@@ -1,4 +1,4 @@
-"""Whether an artifact on this machine can be used: its hashes, its weights, its golden cases.
+"""Whether an artifact on this machine can be used: signature, hashes, weights, golden cases.
 
 Belongs: the order of the checks, and one line for each folder.
 Does not: the checks themselves (``model_store``, ``checkpoint``, ``golden``), printing (``cli``).
@@ -14,6 +14,7 @@ from pathlib import Path
 from dagster_project.lib import model_store
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.inference import checkpoint
+from dagster_project.lib.signature import require_signature
 
 _SHOWN = 12
 _NO_HASH = "-" * _SHOWN
@@ -39,16 +40,18 @@ class Verdict:
         return f"{self.folder}  {found}  {self.reason or 'ok'}"
 
 
-def check_models(folders: Sequence[Path]) -> Iterator[Verdict]:
+def check_models(folders: Sequence[Path], public_key: Path | None = None) -> Iterator[Verdict]:
     """Check each artifact as a dump on the CPU would: nothing of it is executed."""
     for folder in folders:
-        yield check_model(folder)
+        yield check_model(folder, public_key)
 
 
-def check_model(folder: Path) -> Verdict:
-    """Hashes against the manifest, then weights, then golden cases."""
+def check_model(folder: Path, public_key: Path | None = None) -> Verdict:
+    """The signature if a key is given, hashes against the manifest, weights, golden cases."""
     tree_hash = None
     try:
+        if public_key is not None:
+            require_signature(folder, public_key)
         artifact = model_store.read_artifact(folder)
         tree_hash = artifact.tree_hash
         hashes = dict(zip(artifact.files["file"], artifact.files["sha256"], strict=True))
