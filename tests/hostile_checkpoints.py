@@ -59,6 +59,7 @@ class Member:
     packed_size: int | None = None
     offset: int | None = None
     is_wide: bool = False
+    has_wide_offset: bool = False
     extra: bytes = b"FB\x03\x00ZZZ"
     central_extra: bytes = b""
     comment: bytes = b""
@@ -91,23 +92,29 @@ def pack(members: Sequence[Member], end: End = End()) -> bytes:
         local_flags = member.flags if member.local_flags is None else member.local_flags
         extra = member.extra
         if member.is_wide:
-            extra = struct.pack("<HHQQ", 1, 16, size, size) + extra
+            extra = struct.pack("<HHQQ", 1, 16, size, 0) + extra  # torch: not packed yet
+        elif member.has_wide_offset:
+            extra = struct.pack("<HHQ", 1, 8, offset) + extra
         body += struct.pack("<4s5H", b"PK\x03\x04", 0, local_flags, member.method, 0, 0)
         body += struct.pack("<3I2H", *member.local_sizes, len(local), len(extra))
         body += local + extra + member.data
         if member.has_descriptor and size:
-            layout = "<4sIQQ" if member.is_wide else "<4s3I"
+            is_long = member.is_wide or member.has_wide_offset
+            layout = "<4sIQQ" if is_long else "<4s3I"
             body += struct.pack(layout, b"PK\x07\x08", crc, packed, size & 0xFFFFFFFF)
         name = member.name.encode()
         wide = (0xFFFFFFFF,) * 2 if member.is_wide else (packed, size)
         central = member.central_extra
         if member.is_wide:
             central = struct.pack("<HHQQ", 1, 16, size, packed) + central
+        elif member.has_wide_offset:
+            central = struct.pack("<HHQ", 1, 8, offset) + central
         directory += struct.pack(
             "<4s6HI", b"PK\x01\x02", 0, 0, member.flags, member.method, 0, 0, crc
         )
         lengths = (len(name), len(central), len(member.comment))
-        directory += struct.pack("<2I5H2I", *wide, *lengths, 0, 0, 0, offset)
+        shown = 0xFFFFFFFF if member.has_wide_offset else offset
+        directory += struct.pack("<2I5H2I", *wide, *lengths, 0, 0, 0, shown)
         directory += name + central + member.comment
     return bytes(body + directory) + _end(len(members), len(body), len(directory), end)
 
@@ -536,6 +543,14 @@ def forged_zips() -> Iterator[Kind]:
         "unknown_extra": ({"extra": b"UT\x01\x00x"}, "extra field"),
         "cut_extra": ({"extra": b"FB\x09\x00x"}, "extra field"),
         "central_extra": ({"central_extra": b"UT\x01\x00x"}, "extra field"),
+        "wide_disagrees": (
+            {"is_wide": True, "extra": b"", "local_sizes": (0, 0, 9)},
+            "disagree with the directory",
+        ),
+        "wide_elsewhere": (
+            {"extra": struct.pack("<HHQ", 1, 8, 1 << 40)},
+            "64-bit sizes of a local zip header disagree",
+        ),
         "needless_64_bit": ({"central_extra": struct.pack("<HHQ", 1, 8, 24)}, "one too many"),
     }
     for label, (change, reason) in changes.items():
@@ -659,7 +674,9 @@ def good_files() -> Iterator[tuple[str, bytes]]:
     newer = ("byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
     yield "no_newer_records", pack(members_of(GOOD, **dict.fromkeys(newer)))
     yield "no_64_bit_end", pack(members_of(GOOD), End(has_zip64=False))
-    yield "wide_records", pack([replace(m, is_wide=True) for m in members_of(GOOD)])
+    yield "records_above_4_gb", pack([replace(m, is_wide=True) for m in members_of(GOOD)])
+    far = [replace(m, has_wide_offset=True) for m in members_of(GOOD)]
+    yield "records_behind_4_gb", pack(far)
     exact = [
         replace(
             m,

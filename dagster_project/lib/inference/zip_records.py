@@ -334,8 +334,9 @@ def _record(handle: int, entry: _Entry, following: int) -> Record:
     if (signature, flags, method, header[:n_name]) != same:
         raise damaged("a local zip header disagrees with the directory")
     wide = _extra_fields(header[n_name:], (_ZIP64, _PADDING)).get(_ZIP64)
-    sizes = (entry.size, entry.size)
-    if wide not in (None, sizes, (*sizes, entry.offset), (entry.offset,)):
+    # torch does not know the packed size yet and writes 0; other writers write it
+    sizes = [(entry.size, packed) for packed in (0, entry.size)]
+    if wide not in (None, *sizes, *((*pair, entry.offset) for pair in sizes), (entry.offset,)):
         raise damaged("the 64-bit sizes of a local zip header disagree with the directory")
     tail = read_exactly(handle, following - start - entry.size, start + entry.size)
     if not _agrees(entry, tuple(numbers), tail, is_wide=wide is not None):
