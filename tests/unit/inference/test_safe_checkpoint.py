@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import checkpoint_bytes
 import hostile_checkpoints as corpus
 import pytest
 import torch
@@ -39,7 +40,7 @@ GOOD_FILES = list(corpus.good_files())
 def load(path: Path, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     """The weights in a file, by the way that every artifact goes."""
     with architectures.without_weights():
-        module = corpus.Net()
+        module = checkpoint_bytes.Net()
     checkpoint.load_weights(module, path, dtype=dtype)
     return module.state_dict()
 
@@ -65,7 +66,7 @@ def answers(
     folder = tmp_path_factory.mktemp("hostile")
     for kind in kinds.values():
         kind.write(folder / f"{kind.id}.pt")
-    (folder / "good.pt").write_bytes(corpus.GOOD)
+    (folder / "good.pt").write_bytes(checkpoint_bytes.GOOD)
     done = subprocess.run(
         [sys.executable, __file__, str(folder), *kinds],
         check=False,
@@ -157,8 +158,8 @@ def test_a_good_file_loads_as_torch_loads_it(name: str, data: bytes, tmp_path: P
 
 def test_a_file_saved_by_path_loads(tmp_path: Path) -> None:
     path = tmp_path / "näme with spaces.pt"
-    torch.save(corpus.Net().state_dict(), path)
-    assert torch.equal(load(path)["b"], corpus.Net().b)
+    torch.save(checkpoint_bytes.Net().state_dict(), path)
+    assert torch.equal(load(path)["b"], checkpoint_bytes.Net().b)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -185,12 +186,14 @@ def test_weights_too_large_for_float16_are_refused_in_it_only(tmp_path: Path) ->
 
 def test_the_hash_is_of_the_bytes_that_are_read(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
-    path.write_bytes(corpus.GOOD)
-    right = hashlib.sha256(corpus.GOOD).hexdigest()
+    path.write_bytes(checkpoint_bytes.GOOD)
+    right = hashlib.sha256(checkpoint_bytes.GOOD).hexdigest()
     with safe_checkpoint.open_checkpoint(path, sha256=right) as opened:
         path.rename(tmp_path / "y.pt")  # another file takes its name
         path.write_bytes(b"")
-        assert torch.equal(safe_checkpoint.read_tensors(opened, torch.float32)["b"], corpus.Net().b)
+        assert torch.equal(
+            safe_checkpoint.read_tensors(opened, torch.float32)["b"], checkpoint_bytes.Net().b
+        )
     with (
         pytest.raises(InputError, match=rf"sha256 is {right}, expected 0000"),
         safe_checkpoint.open_checkpoint(tmp_path / "y.pt", sha256="0" * 64),
@@ -199,8 +202,11 @@ def test_the_hash_is_of_the_bytes_that_are_read(tmp_path: Path) -> None:
 
 
 def test_a_record_that_is_damaged_beside_the_weights_is_found(tmp_path: Path) -> None:
-    value = {"model": corpus.Net().state_dict(), "optimizer": {"m": torch.full((50,), 7.0)}}
-    data = bytearray(corpus.saved(value))
+    value = {
+        "model": checkpoint_bytes.Net().state_dict(),
+        "optimizer": {"m": torch.full((50,), 7.0)},
+    }
+    data = bytearray(checkpoint_bytes.saved(value))
     (tmp_path / "x.pt").write_bytes(data)
     load(tmp_path / "x.pt")
     data[data.index(b"\x00\x00\xe0\x40" * 3)] ^= 1
@@ -210,7 +216,7 @@ def test_a_record_that_is_damaged_beside_the_weights_is_found(tmp_path: Path) ->
 
 
 def test_much_more_beside_the_weights_than_an_optimizer_is_refused_unread(tmp_path: Path) -> None:
-    value = {"model": corpus.Net().state_dict(), "more": torch.zeros(17 << 20)}
+    value = {"model": checkpoint_bytes.Net().state_dict(), "more": torch.zeros(17 << 20)}
     torch.save(value, tmp_path / "x.pt")
     with pytest.raises(InputError, match="71303168 bytes lie beside 40 bytes of weights"):
         load(tmp_path / "x.pt")
@@ -219,7 +225,7 @@ def test_much_more_beside_the_weights_than_an_optimizer_is_refused_unread(tmp_pa
 # damage at random: the same tensors, or a refusal, and nothing else
 
 SMALL = dict(GOOD_FILES)["beside_training_state_model"]
-EXPECTED = corpus.Net().state_dict()
+EXPECTED = checkpoint_bytes.Net().state_dict()
 
 
 def same_or_refused(data: bytes, folder: Path) -> None:
@@ -237,10 +243,10 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
-@given(at=st.integers(0, len(corpus.GOOD) - 1), value=st.integers(1, 255))
+@given(at=st.integers(0, len(checkpoint_bytes.GOOD) - 1), value=st.integers(1, 255))
 @settings(max_examples=300, deadline=None)
 def test_a_changed_byte_changes_nothing_or_is_refused(scratch: Path, at: int, value: int) -> None:
-    data = bytearray(corpus.GOOD)
+    data = bytearray(checkpoint_bytes.GOOD)
     data[at] ^= value
     same_or_refused(bytes(data), scratch)
 
@@ -262,7 +268,7 @@ def test_every_bit_of_a_pickle_is_the_same_value_or_refused() -> None:
     """Behind the CRC: what a forger who writes a fitting one can do to the description."""
     from dagster_project.lib.inference.pickle_grammar import read_pickle
 
-    whole = b"\x80\x02" + corpus.STATE + b"."
+    whole = b"\x80\x02" + checkpoint_bytes.STATE + b"."
     outcomes = {"same": 0, "other": 0, "refused": 0}
     expected = read_pickle(whole)
     for at in range(len(whole)):
