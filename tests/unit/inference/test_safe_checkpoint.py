@@ -138,6 +138,30 @@ def test_the_payloads_are_live(name: str, tmp_path: Path) -> None:
     assert sentinel.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("file_symlink", "cannot be opened", id="link"),
+        pytest.param("file_endless_device", "cannot be opened", id="device"),
+        pytest.param("file_socket", "cannot be opened", id="socket"),
+        pytest.param("file_pipe", "is a pipe", id="pipe"),
+    ],
+)
+def test_what_takes_the_files_place_after_the_look_is_refused_too(
+    name: str,
+    message: str,
+    kinds: dict[str, corpus.Kind],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kinds[name].write(tmp_path / "x.pt")
+    (tmp_path / "before.pt").write_bytes(checkpoint_bytes.GOOD)
+    before = (tmp_path / "before.pt").lstat()
+    monkeypatch.setattr(Path, "lstat", lambda _: before)
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "x.pt")
+
+
 # good files
 
 
