@@ -77,12 +77,16 @@ def dump(options: argparse.Namespace) -> None:
     from dagster_project.lib import dataset, model_store
     from dagster_project.lib.inference.dump import DumpOptions, dump_to, plan_dump
     from dagster_project.lib.probability_table import too_many_errors
+    from dagster_project.lib.signature import require_signature
 
     if options.out.suffix != ".parquet":
         raise InputError(f"{options.out}: the output is a parquet file; name it *.parquet")
     _check_writable(options.out.parent)
     if options.out.is_dir():
         raise InputError(f"{options.out}: is a folder, a file is needed; pass another --out")
+    key = load_settings().model_public_key
+    if key is not None:
+        require_signature(options.model_dir, key)
     shard, n_shards = options.shard
     index = dataset.dataset_index(options.dataset_dir)
     with progress.bar(f"plan {options.split}", "image") as show:
@@ -177,6 +181,18 @@ def refit(options: argparse.Namespace) -> None:
         raise RefusedError(f"nothing deployable written: {'; '.join(result.blocked)}")
 
 
+def check_model(options: argparse.Namespace) -> None:
+    """Whether models can be used: signature, hashes, a safe load, golden cases; a line each."""
+    from dagster_project.lib.inference.model_check import check_models
+
+    refused = 0
+    for verdict in check_models(options.folders, load_settings().model_public_key):
+        print(verdict.line(), flush=True)
+        refused += verdict.reason is not None
+    if refused:
+        raise InputError(f"{refused} of {len(options.folders)} artifacts are refused (see above)")
+
+
 def demo(options: argparse.Namespace) -> None:
     """The whole chain on a made-up world, through a real Dagster instance."""
     _check_writable(options.root)
@@ -263,6 +279,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--reviewed", action="store_true", help="these labels are reviewed, not provisional"
     )
 
+    command = _command(commands, check_model, "tier-refit check-model models/current models/*/")
+    command.add_argument(
+        "folders", type=Path, nargs="+", metavar="DIR", help="a folder with a model artifact"
+    )
+
     command = _command(commands, demo, "tier-refit demo --root /tmp/tier-demo")
     command.add_argument("--root", type=Path, default=DEMO_ROOT, help=f"default: {DEMO_ROOT}")
     return parser
@@ -282,7 +303,7 @@ def _command(
     example: str,
 ) -> argparse.ArgumentParser:
     """A subcommand named and described by its function."""
-    name = str(getattr(function, "__name__", ""))
+    name = str(getattr(function, "__name__", "")).replace("_", "-")
     about = str(function.__doc__)
     command = commands.add_parser(
         name,

@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         str(DEMO_ROOT / "model_bucket"),
         "Model artifact: s3://bucket/prefix/ or a folder.",
     )
+    model_public_key: Path | None = _variable(
+        "MODEL_PUBLIC_KEY",
+        None,
+        "PEM file of the key that model artifacts must be signed with (model.sig); "
+        "unset: signatures are not looked at.",
+    )
     dataset_dir: Path = _variable(
         "DATASET_DIR", DEMO_ROOT / "dataset", "Folder with manifest, splits and images."
     )
@@ -139,6 +145,7 @@ class Settings(BaseSettings):
     @field_validator(
         "packet_split",
         "policy",
+        "model_public_key",
         "deployed_confident",
         "deployed_refer",
         "deployed_possible_item",
@@ -153,7 +160,7 @@ class Settings(BaseSettings):
     def _long_name(cls, value: object) -> object:
         return SHORT.get(value, value) if isinstance(value, str) else value
 
-    @field_validator("store", "dataset_dir", "policy", mode="after")
+    @field_validator("store", "dataset_dir", "policy", "model_public_key", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         # a run may be executed from another folder than the one that defined it

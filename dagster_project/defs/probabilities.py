@@ -83,11 +83,15 @@ def _plan(
 ) -> "DumpPlan":
     from dagster_project.lib import dataset, model_store
     from dagster_project.lib.inference.dump import DumpOptions, plan_dump
+    from dagster_project.lib.signature import require_signature
 
     tree_hash = model_store.tree_hash(artifact.frame)
+    model_dir = model_store.published(settings.models_dir, tree_hash)
+    if settings.model_public_key is not None:
+        require_signature(model_dir, settings.model_public_key)
     rows = dataset.split_rows(index.frame, split)
     return plan_dump(
-        model_dir=model_store.published(settings.models_dir, tree_hash),
+        model_dir=model_dir,
         tree_hash=tree_hash,
         dataset_dir=settings.dataset_dir,
         rows=dataset.shard_rows(rows, shard, settings.num_shards),

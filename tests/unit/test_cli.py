@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from dagster_project.lib.tiers import release
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
-COMMANDS = ("sync", "dump", "mislabels", "refit", "demo")
+COMMANDS = ("sync", "dump", "mislabels", "refit", "check-model", "demo")
 N = 240
 
 Run = Callable[..., tuple[int, str, str]]
@@ -118,7 +119,7 @@ def test_help_ends_with_an_example_that_parses(run: Run, command: str) -> None:
     example = out.partition("example:\n")[2].strip()
     assert example.startswith(f"tier-refit {command} ")
     options = cli.build_parser().parse_args(example.split()[1:])
-    assert options.command.__name__ == command
+    assert options.command.__name__ == command.replace("-", "_")
 
 
 @pytest.mark.parametrize(
@@ -826,3 +827,58 @@ def test_another_fault_of_the_system_is_not_disguised(monkeypatch: pytest.Monkey
     monkeypatch.setattr(model_store, "sync", wrong)
     with pytest.raises(PermissionError):
         cli.main(["sync", "a", "b"])
+
+
+def test_a_dump_of_an_unsigned_model_is_refused_where_a_key_is_set(
+    dump: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(public.public_bytes(*form))
+    monkeypatch.setenv("MODEL_PUBLIC_KEY", "key.pem")
+    code, _, err = dump("--out", "p.parquet")
+    assert code == 2
+    assert "has no model.sig and MODEL_PUBLIC_KEY is set" in err
+    assert not Path("p.parquet").exists()
+
+
+# check-model
+
+
+def test_every_model_gets_its_line_and_one_refusal_decides_the_exit_code(
+    run: Run, artifact: Path, tmp_path: Path
+) -> None:
+    flipped, fine = tmp_path / "flipped", tmp_path / "fine"
+    for folder in (flipped, fine):
+        shutil.copytree(artifact, folder)
+    data = bytearray((flipped / "best_model.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (flipped / "best_model.pt").write_bytes(data)
+    code, out, err = run("check-model", flipped, tmp_path / "absent", fine)
+    lines = out.splitlines()
+    assert code == 2
+    assert [line.split()[0] for line in lines] == [
+        str(path) for path in (flipped, tmp_path / "absent", fine)
+    ]
+    assert "best_model.pt: sha256 is" in lines[0]
+    assert "no such folder" in lines[1]
+    assert lines[2].split()[1:] == [model_store.read_artifact(fine).tree_hash[:12], "ok"]
+    assert err.count("\n") == 1
+    assert "2 of 3 artifacts are refused" in err
+
+
+def test_a_model_that_is_refused_without_a_manifest_says_what_its_weights_are(
+    run: Run, artifact: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bare"
+    shutil.copytree(artifact, folder)
+    (folder / "manifest.json").unlink()
+    assert run("check-model", folder)[0] == 0
+    (folder / "best_model.pt").write_bytes(b"\x80\x02}.")
+    code, out, _ = run("check-model", folder)
+    assert code == 2
+    assert "bare pickle" in out
+    assert model_store.read_artifact(folder).tree_hash[:12] in out

@@ -29,9 +29,12 @@ def imported(tree: ast.Module) -> set[str]:
 
 def test_every_third_party_import_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    stubs = [d for d in project["optional-dependencies"]["dev"] if d.startswith("types-")]
+    extras = project["optional-dependencies"]
+    # stubs are imported for type checking, what an extra brings inside the function that needs it
+    optional = [d for d in extras["dev"] if d.startswith("types-")] + extras["signing"]
     declared = {
-        normal(re.split(r"[<>=\[]", d, maxsplit=1)[0]) for d in [*project["dependencies"], *stubs]
+        normal(re.split(r"[<>=\[]", d, maxsplit=1)[0])
+        for d in [*project["dependencies"], *optional]
     }
     # a stub package brings one distribution a service, imported for type checking only
     declared |= {"types-boto3-s3"}

@@ -3,21 +3,29 @@
 Belongs: the registry from ``config.json``'s ``architecture`` to a module, and the modules.
 Does not: weights (``checkpoint``), pixels (``preprocess``), questionnaires (``questionnaire``).
 Concept: the image encoder is the expensive part and sees the image only; the questionnaire enters
-in the head. Two encoder passes (image, flipped image) therefore give every view of a row.
+in the head. Two encoder passes (image, flipped image) therefore give every view of a row. A network
+whose encoder needs the questionnaire says so, and pays more passes.
 B = rows of a batch, D = width of the encoder, F = questionnaire features, K = classes.
+
+An installed package adds an architecture as an entry point of the group
+``tier_refit.architectures``: a name, and a function ``(config, n_features, n_classes) -> module``
+whose module is a :class:`Network`. An artifact names an architecture and never code.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
 
 from dagster_project.lib.errors import InputError, some
 
+ENTRY_POINTS = "tier_refit.architectures"
 Pooling = Literal["pooler", "mean"]
 POOLINGS: tuple[Pooling, ...] = ("pooler", "mean")
 SIZES = (
@@ -31,6 +39,37 @@ SIZES = (
 SMALL_NETWORK = 5_000_000
 """Parameters below which a product is too small to be shared by threads."""
 HEADS = ("linear", "mlp")
+LARGEST = {"num_hidden_layers": 512, "image_size": 4096}
+"""Above these a config describes no network that could be loaded; other sizes: ``_LARGEST``."""
+_LARGEST = 65_536
+
+
+class Network(Protocol):
+    """What a dump needs of a module (an ``nn.Module`` in evaluation mode).
+
+    Attributes
+    ----------
+    encoder_sees_questionnaire : False where the image is encoded on its own; then a dump calls
+        ``encode_image`` once an image and ``head_logits`` once a shaping of the answers. True where
+        it is not; then a dump calls the module itself, and the other two need not be there.
+
+    Every floating-point weight is in the state dict; whatever else the module keeps is made by its
+    constructor as a non-persistent buffer.
+    """
+
+    encoder_sees_questionnaire: bool
+
+    def encode_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) normalised pixels -> (B, D)."""
+        ...
+
+    def head_logits(self, pooled: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """(B, D) and (B, F) -> (B, K) logits."""
+        ...
+
+    def __call__(self, pixel_values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) and (B, F) -> (B, K) logits."""
+        ...
 
 
 class SiglipMetadata(nn.Module):
@@ -76,28 +115,125 @@ class SiglipMetadata(nn.Module):
         return self.head_logits(self.encode_image(pixel_values), features)
 
 
-def build(config: Mapping[str, Any], n_features: int, n_classes: int) -> SiglipMetadata:
+class Constant(nn.Module):
+    """The same logits for every row: its state dict is ``logits``, (K,). For tests.
+
+    The artifact's probabilities are then ``sigmoid(logits)`` whatever picture and answers are.
+    ``config.json`` needs ``architecture`` and ``preprocess`` only.
+    """
+
+    encoder_sees_questionnaire = False
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(n_classes))
+
+    def encode_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) -> (B, 1) zeros."""
+        return self.logits.new_zeros((len(pixel_values), 1))
+
+    def head_logits(self, pooled: torch.Tensor, features: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """(B, K) rows of ``logits``."""
+        return self.logits.expand(len(pooled), -1)
+
+    def forward(self, pixel_values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """(B, K) rows of ``logits``."""
+        return self.head_logits(self.encode_image(pixel_values), features)
+
+
+def build(config: Mapping[str, Any], n_features: int, n_classes: int) -> Any:
     """The module that ``config`` (a parsed ``config.json``) describes, with fresh random weights.
 
     Parameters
     ----------
     config : ``architecture`` and what that architecture reads; ``siglip_metadata`` reads
         ``vision`` (keys of ``SiglipVisionConfig``), ``pooling`` and ``head``
-        (``{"type": "linear"}`` or ``{"type": "mlp", "hidden": n}``).
+        (``{"type": "linear"}`` or ``{"type": "mlp", "hidden": n}``); ``constant`` reads nothing.
     n_features : F, width of the encoded questionnaire.
     n_classes : K.
+
+    Returns
+    -------
+    An ``nn.Module`` that is a :class:`Network` (Python's types cannot say both).
 
     Raises
     ------
     InputError
-        Unknown architecture, key, pooling or head; nothing is ever downloaded.
+        Unknown architecture, key, pooling or head; an entry point that is broken, ambiguous or has
+        a built-in name. Nothing is ever downloaded.
     """
     name = config.get("architecture")
+    added = _added(name)
+    if added is not None:
+        return _build_added(added, config, n_features, n_classes)
     if name not in ARCHITECTURES:
+        known = sorted({*ARCHITECTURES, *entry_points(group=ENTRY_POINTS).names})
         raise InputError(
-            f'config.json, architecture: unknown name "{name}"; known are {some(ARCHITECTURES, 9)}'
+            f'config.json, architecture: unknown name "{name}"; known are {some(known, 9)}'
         )
     return ARCHITECTURES[name](config, n_features, n_classes)
+
+
+def _added(name: object) -> EntryPoint | None:
+    """The entry point of this name; one that could be meant for something else is refused."""
+    found = entry_points(group=ENTRY_POINTS)
+    shadowing = sorted(point for point in found.names if point in ARCHITECTURES)
+    if shadowing:
+        raise InputError(
+            f"entry point {some(shadowing)} of {ENTRY_POINTS} has the name of a built-in "
+            "architecture; rename it, or uninstall its package"
+        )
+    points = [point for point in found if point.name == name]
+    if len(points) > 1:
+        raise InputError(
+            f'{len(points)} installed packages have an architecture "{name}"; keep one of them'
+        )
+    return points[0] if points else None
+
+
+def _build_added(
+    point: EntryPoint, config: Mapping[str, Any], n_features: int, n_classes: int
+) -> nn.Module:
+    where = f'architecture "{point.name}" (entry point {point.value})'
+    try:
+        module = point.load()(config, n_features, n_classes)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is its fault
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"{where} cannot be built ({reason}); mend its package") from None
+    joint = getattr(module, "encoder_sees_questionnaire", None)
+    needed = () if joint is True else ("encode_image", "head_logits")
+    lacking = [method for method in needed if not callable(getattr(module, method, None))]
+    if not isinstance(module, nn.Module) or not isinstance(joint, bool) or lacking:
+        raise InputError(
+            f"{where} is no network: it needs an nn.Module with encoder_sees_questionnaire (a bool)"
+            " and, where that is False, encode_image and head_logits"
+        )
+    return module
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Modules built inside have parameters without memory (meta tensors), and real buffers.
+
+    Weights are assigned later, so memory holds them once. Buffers stay real because those that no
+    state dict has (position ids) would never be filled. Other threads build as ever.
+    """
+    from torch.nn.modules import module as hooks
+
+    here = threading.get_ident()
+
+    def emptied(_: nn.Module, __: str, parameter: nn.Parameter | None) -> Any:
+        if parameter is None or threading.get_ident() != here:
+            return None
+        return nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+
+    handle = hooks.register_module_parameter_registration_hook(emptied)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager
@@ -128,7 +264,13 @@ def _siglip_metadata(config: Mapping[str, Any], n_features: int, n_classes: int)
         raise InputError("config.json, pooling: 'pooler' needs vision_use_head; use 'mean'")
     width = int(vision.hidden_size)
     head = _head(config.get("head"), width + n_features, n_classes)
+    # by name: left open, transformers may settle for its slow attention without a word
+    vision._attn_implementation = "sdpa"
     return SiglipMetadata(SiglipVisionModel(vision), pooling, width, head)
+
+
+def _constant(config: Mapping[str, Any], n_features: int, n_classes: int) -> Constant:  # noqa: ARG001
+    return Constant(n_classes)
 
 
 def _vision_config(config: Mapping[str, Any]) -> Any:
@@ -166,6 +308,9 @@ def _check_kind(key: str, value: object, default: object) -> None:
         fits = False
     if not fits:
         raise InputError(f"config.json, vision.{key}: got {value!r}; expected one like {default!r}")
+    most = LARGEST.get(key, _LARGEST)
+    if key in SIZES and isinstance(value, int) and value > most:
+        raise InputError(f"config.json, vision.{key}: got {value}; at most {most}")
 
 
 def _head(head: object, width: int, n_classes: int) -> nn.Module:
@@ -180,7 +325,8 @@ def _head(head: object, width: int, n_classes: int) -> nn.Module:
     raise InputError(f"config.json, head.type: got {kind!r}; allowed are {some(HEADS)}")
 
 
-ARCHITECTURES: dict[str, Callable[[Mapping[str, Any], int, int], SiglipMetadata]] = {
+ARCHITECTURES: dict[str, Callable[[Mapping[str, Any], int, int], nn.Module]] = {
+    "constant": _constant,
     "siglip_metadata": _siglip_metadata,
 }
-"""Registered names; an artifact can name one of these and nothing else."""
+"""Built-in names; an artifact can name one of these or an entry point, and nothing else."""

@@ -1,50 +1,45 @@
 """From an artifact's folder to a network that is ready, or a line that says why not.
 
-Belongs: reading config, schema and classes; loading weights safely and exactly; golden cases;
-writing an artifact.
-Does not: fetching or hashing artifacts (``model_store``), what the network computes
-(``architectures``).
+Belongs: reading config, schema and classes; loading exactly the network's weights; writing an
+artifact.
+Does not: fetching or hashing artifacts (``model_store``), the file of weights
+(``safe_checkpoint``), what the network computes (``architectures``), golden cases (``golden``).
 Concept: a state dict that matches only in part is silently random, so the key and shape sets must
 be equal; ``golden.json`` then says whether the whole path, pixels included, is the one that was
 shipped.
-
-``golden.json``: ``{"tolerance": t, "cases": [{"image_png_base64", "metadata", "probs"}]}``:
-the sigmoid outputs of the plain view (no flip) of an embedded picture with these answers (a field
-left out is unknown).
 """
 
 from __future__ import annotations
 
-import base64
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import polars as pl
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dagster_project.lib import files
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.inference import preprocess as pre
-from dagster_project.lib.inference import questionnaire
+from dagster_project.lib.inference import questionnaire, safe_checkpoint
+from dagster_project.lib.inference.golden import check_golden, make_golden
+from dagster_project.lib.inference.precision import dtype_name, torch_dtype
 from dagster_project.lib.inference.preprocess import Preprocess
 from dagster_project.lib.inference.questionnaire import FeatureSchema
 from dagster_project.lib.model_store.artifact import GOLDEN, MANIFEST, REQUIRED, write_manifest
 from dagster_project.lib.probability_table import read_classes
+from dagster_project.lib.signature import require_signature
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import torch
+    from torch import nn
 
-    from dagster_project.lib.inference.architectures import SiglipMetadata
+    from dagster_project.lib.inference.pickle_grammar import TensorRef
 
 WEIGHTS, CONFIG, SCHEMA, LABELS = REQUIRED
-WRAPPERS = ("model", "state_dict", "ema")
-"""Keys under which training scripts put the state dict."""
-GOLDEN_TOLERANCE = 1e-4
+_WRAPPED = ("module.", "_orig_mod.")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -59,10 +54,17 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class LoadedModel(ModelSpec):
-    """A network in evaluation mode on its device, with what it needs to be fed."""
+    """A network in evaluation mode on its device, with what it needs to be fed.
 
-    module: SiglipMetadata
+    Attributes
+    ----------
+    module : an ``nn.Module`` that is an ``architectures.Network`` (Python's types cannot say both).
+    dtype : of weights and activations, one of ``precision.DTYPES``.
+    """
+
+    module: Any
     device: str
+    dtype: str = "float32"
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -81,53 +83,89 @@ def require_files(folder: Path) -> None:
     """Raise unless the four required files are regular files in ``folder``."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; sync a model artifact there first")
-    missing = [name for name in REQUIRED if not (folder / name).is_file()]
+    # the weights need only be there: what else they may be is refused by name when they are opened
+    missing = [
+        name
+        for name in REQUIRED
+        if not (os.path.lexists(folder / name) if name == WEIGHTS else (folder / name).is_file())
+    ]
     if missing:
         raise InputError(f"{folder}: a model artifact needs {some(missing, 4)}, which is missing")
 
 
-def load_model(folder: Path, *, device: str = "cpu", dtype: str = "float32") -> LoadedModel:
+def load_model(
+    folder: Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    sha256: str | None = None,
+    public_key: Path | None = None,
+) -> LoadedModel:
     """Build the network that the artifact describes and load exactly its weights.
 
-    Never executes the checkpoint (``weights_only=True``), never loads a part of it.
+    Never executes anything of the checkpoint, never loads a part of it. Memory: the weights once,
+    in ``dtype``; they are cast as they are read, whatever the file keeps them as.
+
+    Parameters
+    ----------
+    device : ``cpu``, ``cuda`` or as torch names it.
+    dtype : one of ``precision.DTYPES``; ``tf32`` keeps float32 weights.
+    sha256 : of the weights, if the caller knows it: taken through the descriptor they are read by.
+    public_key : PEM file of the signer; ``model.sig`` must then hold before anything is opened.
 
     Raises
     ------
     InputError
-        A file is missing or broken; keys or shapes are not exactly the network's; a value is
-        not finite; a golden case differs by more than its tolerance.
+        The signature does not hold; a file is missing or broken; the weights have another sha256;
+        keys or shapes are not exactly the network's; a value is not finite; a golden case differs
+        by more than its tolerance.
     """
     from dagster_project.lib.inference import architectures
 
+    dtype = dtype_name(dtype)
+    if public_key is not None:
+        signed = require_signature(folder, public_key).get(WEIGHTS)
+        sha256 = sha256 or signed
     spec = read_spec(folder)
-    module = architectures.build(
-        spec.config, questionnaire.n_features(spec.schema), len(spec.classes)
+    n_features, n_classes = questionnaire.n_features(spec.schema), len(spec.classes)
+    with architectures.without_weights():
+        module = architectures.build(spec.config, n_features, n_classes)
+    kept = torch_dtype(dtype)
+    load_weights(module, folder / WEIGHTS, dtype=kept, sha256=sha256)
+    module.eval().requires_grad_(requires_grad=False).to(device=device, dtype=kept)
+    model = LoadedModel(
+        spec.config, spec.schema, spec.classes, spec.preprocess, module, device, dtype
     )
-    state = normalised_keys(_state_dict(folder / WEIGHTS))
-    _check_state(state, module.state_dict())
-    module.load_state_dict(state)
-    module.eval().requires_grad_(False).to(device)
-    model = LoadedModel(spec.config, spec.schema, spec.classes, spec.preprocess, module, device)
     if (folder / GOLDEN).is_file():
         check_golden(model, files.read_json(folder / GOLDEN))
-    from dagster_project.lib.inference.precision import torch_dtype
-
-    module.to(torch_dtype(dtype))
     return model
 
 
-def normalised_keys(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Keys without ``module.`` (DataParallel) and without transformers 4's ``vision_model.``.
+def load_weights(
+    module: nn.Module, path: Path, *, dtype: torch.dtype, sha256: str | None = None
+) -> None:
+    """Give ``module``, built without weights, exactly those in ``path``, cast to ``dtype``."""
+    with safe_checkpoint.open_checkpoint(path, sha256=sha256) as checkpoint:
+        _check_state(normalised_keys(checkpoint.tensors), module.state_dict())
+        state = normalised_keys(safe_checkpoint.read_tensors(checkpoint, dtype))
+    module.load_state_dict(state, strict=True, assign=True)
 
-    transformers 5 dropped that level inside ``SiglipVisionModel``. Two keys that would become one
-    are refused.
 
-    >>> list(normalised_keys({"module.vision.vision_model.head.probe": None}))
+def normalised_keys(state: Mapping[str, _T]) -> dict[str, _T]:
+    """Keys without the levels that wrappers add, and without transformers 4's ``vision_model.``.
+
+    ``module.`` (DataParallel) and ``_orig_mod.`` (torch.compile) come off the front, in any order;
+    transformers 5 dropped ``vision_model.`` inside ``SiglipVisionModel``. Two keys that would
+    become one are refused.
+
+    >>> list(normalised_keys({"module._orig_mod.vision.vision_model.head.probe": None}))
     ['vision.head.probe']
     """
-    out: dict[str, torch.Tensor] = {}
+    out: dict[str, _T] = {}
     for key, value in state.items():
-        name = key.removeprefix("module.")
+        name = key
+        while name.startswith(_WRAPPED):
+            name = name.split(".", 1)[1]
         if name.startswith("vision.vision_model."):
             name = "vision." + name.removeprefix("vision.vision_model.")
         if name in out:
@@ -138,7 +176,7 @@ def normalised_keys(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 def save_artifact(
     folder: Path,
-    module: SiglipMetadata,
+    module: nn.Module,
     *,
     config: Mapping[str, Any],
     schema: Mapping[str, Any],
@@ -174,123 +212,8 @@ def save_artifact(
     write_manifest(folder)
 
 
-def make_golden(model: LoadedModel, *, n_cases: int = 3, seed: int = 0) -> dict[str, Any]:
-    """Golden cases of ``model``: seeded pictures of unequal sides, answers from its schema."""
-    rng = np.random.default_rng(seed)
-    cases = []
-    for number in range(n_cases):
-        png = _picture(rng, 40 + 8 * number, 56)
-        answers = {f.name: _answer(f, number) for f in model.schema.fields} if number else {}
-        probs = _plain(model, png, answers)
-        cases.append(
-            {
-                "image_png_base64": base64.b64encode(png).decode(),
-                "metadata": answers,
-                "probs": [round(float(p), 7) for p in probs],
-            }
-        )
-    return {"tolerance": GOLDEN_TOLERANCE, "cases": cases}
-
-
-def check_golden(model: LoadedModel, golden: Mapping[str, Any]) -> None:
-    """Raise unless ``model`` reproduces every golden case within the file's tolerance."""
-    try:
-        tolerance = float(golden["tolerance"])
-        cases = [
-            (base64.b64decode(c["image_png_base64"]), c["metadata"], [float(p) for p in c["probs"]])
-            for c in golden["cases"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{GOLDEN}: not of the documented form ({error!r})") from None
-    for number, (png, answers, expected) in enumerate(cases, start=1):
-        got = _plain(model, png, answers)
-        if len(expected) != len(got):
-            raise InputError(f"{GOLDEN} case {number}: {len(expected)} probs, {len(got)} classes")
-        difference = float(np.abs(got - np.asarray(expected)).max())
-        if not difference <= tolerance:
-            raise InputError(
-                f"{GOLDEN} case {number}: probabilities differ by {difference:.2g}, allowed "
-                f"{tolerance:g}; weights, pooling or preprocess are not those it was made with"
-            )
-
-
-def _plain(model: LoadedModel, png: bytes, answers: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-    import torch
-
-    from dagster_project.lib.inference.architectures import sized_threads
-
-    names = model.schema.names
-    row = {name: None if answers.get(name) is None else str(answers[name]) for name in names}
-    frame = pl.DataFrame({"image_uuid": ["golden"], **{n: [v] for n, v in row.items()}})
-    features = torch.from_numpy(questionnaire.encode(model.schema, frame))
-    try:
-        pixels = pre.to_tensor(pre.decode(png), model.preprocess)[None]
-    except pre.DecodeError as error:
-        raise InputError(f"{GOLDEN}: a picture cannot be used: {error}") from None
-    with sized_threads(model.module), torch.inference_mode():
-        logits = model.module(pixels.to(model.device), features.to(model.device))
-        probs: npt.NDArray[np.float32] = torch.sigmoid(logits[0].float()).cpu().numpy()
-    return probs
-
-
-def _picture(rng: np.random.Generator, height: int, width: int) -> bytes:
-    from PIL import Image
-
-    coarse = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    sink = io.BytesIO()
-    smooth.save(sink, "PNG")
-    return sink.getvalue()
-
-
-def _answer(field: questionnaire.Field, number: int) -> str:
-    if field.range is not None:
-        low, high = field.range
-        return f"{low + (high - low) * number / (number + 1):g}"
-    if field.type == "boolean":
-        return "true" if number % 2 else "false"
-    return field.values[number % len(field.values)]
-
-
-def _state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in a checkpoint, perhaps one level down; anything else is refused."""
-    import pickle
-
-    import torch
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        AssertionError,
-        ImportError,
-    ) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{path.name}: not a loadable state dict ({reason[0][:200]})") from None
-    wrapped = [
-        k for k in WRAPPERS if isinstance(loaded, Mapping) and isinstance(loaded.get(k), Mapping)
-    ]
-    if len(wrapped) > 1:
-        raise InputError(f"{path.name}: {some(wrapped)} are both there; save only the one to use")
-    state = loaded[wrapped[0]] if wrapped else loaded
-    if not isinstance(state, Mapping) or not state:
-        raise InputError(f"{path.name}: expected a state dict, got {type(state).__name__}")
-    strange = [k for k, v in state.items() if not isinstance(k, str) or type(v) is not torch.Tensor]
-    if strange:
-        raise InputError(f"{path.name}: {some(strange)} is not a plain tensor; save a state dict")
-    return dict(state)
-
-
-def _check_state(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
-    import torch
-
+def _check_state(state: Mapping[str, TensorRef], wanted: Mapping[str, torch.Tensor]) -> None:
+    """Raise unless keys and shapes are exactly the network's; nothing has been read yet."""
     missing = [k for k in wanted if k not in state]
     unexpected = [k for k in state if k not in wanted]
     if missing or unexpected:
@@ -300,15 +223,9 @@ def _check_state(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.T
             "config.json must describe this checkpoint"
         )
     shapes = [
-        f"{k} {tuple(v.shape)} not {tuple(wanted[k].shape)}"
-        for k, v in state.items()
-        if v.shape != wanted[k].shape
+        f"{k} {ref.shape} not {tuple(wanted[k].shape)}"
+        for k, ref in state.items()
+        if ref.shape != tuple(wanted[k].shape)
     ]
     if shapes:
         raise InputError(f"{WEIGHTS}: {len(shapes)} tensors of another shape: {some(shapes)}")
-    kinds = [k for k, v in state.items() if not v.is_floating_point() or v.layout != torch.strided]
-    if kinds:
-        raise InputError(f"{WEIGHTS}: {len(kinds)} tensors are not dense floats: {some(kinds)}")
-    broken = [k for k, v in state.items() if not torch.isfinite(v).all()]
-    if broken:
-        raise InputError(f"{WEIGHTS}: {len(broken)} tensors have NaN or infinity: {some(broken)}")

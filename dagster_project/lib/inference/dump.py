@@ -232,7 +232,7 @@ def _engine(plan: DumpPlan, kind: str, batch_size: int) -> Engine:
     if found != plan.tree_hash:
         raise InputError(f"{plan.model_dir}: tree hash is {found}, planned was {plan.tree_hash}")
     model = checkpoint.load_model(plan.model_dir, device=kind, dtype=plan.options.dtype)
-    return Engine(model, plan.options.dtype, plan.options.tta, batch_size)
+    return Engine(model, plan.options.tta, batch_size)
 
 
 @dataclass(frozen=True)

@@ -64,14 +64,12 @@ class Engine:
 
     Attributes
     ----------
-    model : on its device, in the dtype.
-    dtype : as recorded (``precision``).
+    model : on its device, in its dtype.
     tta : also see the flipped images.
     batch_size : most rows of a forward pass; becomes smaller when memory is short.
     """
 
     model: LoadedModel
-    dtype: str
     tta: bool
     batch_size: int
     times: Times = field(default_factory=Times)
@@ -129,7 +127,9 @@ class Engine:
     def _forward(
         self, pixels: torch.Tensor, production: torch.Tensor, full: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        normal = preprocess.normalise(pixels, self.model.preprocess).to(torch_dtype(self.dtype))
+        normal = preprocess.normalise(pixels, self.model.preprocess).to(
+            torch_dtype(self.model.dtype)
+        )
         return views.compute_views(self.model.module, normal, production, full, tta=self.tta)
 
     def _halve(self, tried: int) -> None:

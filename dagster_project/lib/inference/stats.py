@@ -112,7 +112,7 @@ class Report:
             seconds=time.perf_counter() - self.start,
             times=engine.times,
             device=self._name,
-            dtype=engine.dtype,
+            dtype=engine.model.dtype,
             batch_size=engine.batch_size,
             encoder_passes=views.encoder_passes(engine.model.module, tta=engine.tta),
             peak_bytes=device.peak_bytes(self._kind),

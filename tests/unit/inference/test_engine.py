@@ -40,7 +40,7 @@ def batch(engine: Engine, rows: int) -> tuple[Any, Any, Any]:
 
 @pytest.fixture
 def engine(artifact: Path) -> Engine:
-    return Engine(checkpoint.load_model(artifact), "float32", tta=True, batch_size=4)
+    return Engine(checkpoint.load_model(artifact), tta=True, batch_size=4)
 
 
 def test_pixels_are_pinned_and_times_are_the_devices_own_on_a_gpu(
@@ -68,7 +68,7 @@ def test_pixels_are_pinned_and_times_are_the_devices_own_on_a_gpu(
 
 
 def test_a_batch_larger_than_fits_is_run_in_parts_with_the_same_rows(engine: Engine) -> None:
-    whole = Engine(engine.model, "float32", tta=True, batch_size=64)
+    whole = Engine(engine.model, tta=True, batch_size=64)
     parts, together = (e.collect(e.submit(*batch(e, 10))) for e in (engine, whole))
     for name, values in together.items():
         assert values.shape == (10, 5)
