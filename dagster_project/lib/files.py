@@ -114,6 +114,14 @@ def _fsync_tree(folder: Path) -> None:
         fsync(item)
 
 
+def move_folder(source: Path, path: Path) -> None:
+    """Flush the folder ``source`` and make it ``path``, on the same disk, in one step."""
+    _fsync_tree(source)
+    source.rename(path)
+    fsync(path.parent)
+    fsync(source.parent)
+
+
 def point(link: Path, target: str) -> None:
     """Flip the relative symlink ``link`` to ``target`` in one step."""
     temp = link.with_name(f".{link.name}.{os.getpid()}.tmp")
