@@ -165,15 +165,13 @@ def why_not(s3: S3Client, bucket: str, key: str, where: str, head: Exception) ->
     from botocore.exceptions import ClientError
 
     refused = status(head)
-    if refused >= 500 or _code(head) in _HINTS.keys() - {"400", "403", "404"}:
+    if refused >= 500 or refused == 301:
         with one_line(where):
             raise head
     try:
         listed = _is_listed(s3, bucket, key, where)
     except ClientError as error:
-        if _code(error) in _DENIED and refused == 404:
-            return
-        if _code(error) in _DENIED and refused == 403:
+        if _code(error) in _DENIED:
             _refuse(
                 where,
                 "access denied, and whether it is there cannot be told; check the credentials, "
@@ -183,8 +181,20 @@ def why_not(s3: S3Client, bucket: str, key: str, where: str, head: Exception) ->
             raise
     if listed and refused == 403:
         _refuse(where, "access denied: it may be listed but not read; grant s3:GetObject")
-    if refused not in (403, 404):
+    if refused != 403:
         _refuse(where, f"S3 answered {refused}; check AWS_ENDPOINT_URL and region")
+
+
+def check_bucket(s3: S3Client, bucket: str, prefix: str, where: str) -> None:
+    """Raise if the bucket is not there, or this is no S3; who may not list cannot know."""
+    from botocore.exceptions import ClientError
+
+    try:
+        _is_listed(s3, bucket, prefix, where)
+    except ClientError as error:
+        if _code(error) not in _DENIED:
+            with one_line(where):
+                raise
 
 
 def _is_listed(s3: S3Client, bucket: str, key: str, where: str) -> bool:

@@ -92,15 +92,16 @@ def _stopping(transfer: _Transfer, pool: ThreadPoolExecutor) -> Iterator[None]:
 
 
 def _hash(transfer: _Transfer, name: str, coming: Mapping[Piece, Future[None]]) -> Digests:
-    head = transfer.heads[name]
+    head, path = transfer.heads[name], transfer.partial.files / name
     sha256, other = hashlib.sha256(), _hasher(head.offers[0] if head.offers else "")
     for piece in half.pieces({name: head.bytes}):
         if piece in coming:
             coming[piece].result()
-        for chunk in half.read_piece(transfer.partial.files / name, piece):
+        for chunk in half.read_piece(path, piece):
             sha256.update(chunk)
             if other:
                 other.update(chunk)
+        half.start_writing_out(path, piece)
     offers_sha256 = head.offers is not None and head.offers[0] == "sha256"
     return Digests(sha256.hexdigest(), _offered(sha256 if offers_sha256 else other))
 

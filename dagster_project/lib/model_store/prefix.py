@@ -81,6 +81,7 @@ def heads(at: Prefix, extra: Iterable[str] = ()) -> dict[str, Head]:
         if head:
             found[name] = head
     if not found:
+        s3.check_bucket(at.client, at.bucket, at.key, at.shown)
         raise InputError(f"{at.shown}: nothing there; check bucket and prefix")
     return found
 
@@ -96,7 +97,8 @@ def _head(at: Prefix, name: str) -> Head | None:
                 time.sleep,
             )
     except ClientError as error:
-        s3.why_not(at.client, at.bucket, key, where, error)
+        if s3.status(error) != 404:  # 404 is only said to those who may list: it is not there
+            s3.why_not(at.client, at.bucket, key, where, error)
         return None
     if not answer.get("ETag"):  # a web server that answers 200 to anything
         raise InputError(f"{where}: {s3.NOT_S3}")
