@@ -71,8 +71,6 @@ def sync(options: argparse.Namespace) -> None:
         artifact = model_store.sync(
             options.model_uri, options.dest, on_progress=show, on_note=_note, fast=options.fast
         )
-    if not artifact.bytes_fetched and not artifact.offline:
-        _note("sync: unchanged, nothing transferred")
     print(artifact.path)
 
 

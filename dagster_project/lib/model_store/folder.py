@@ -26,7 +26,10 @@ def names_in(folder: Path) -> list[str]:
     """All names in a source folder, whatever they are."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a model artifact")
-    return sorted(path.name for path in folder.iterdir())
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except PermissionError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
 
 
 def manifest_of(folder: Path) -> bytes | None:
@@ -68,7 +71,8 @@ def _regular(path: Path) -> Iterator[BufferedReader]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path}: not a regular file; put the file itself there")
     with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise InputError(f"{path}: not a regular file; put the file itself there")
         yield stream

@@ -101,10 +101,14 @@ def _journal(path: Path) -> Iterator[tuple[Piece, int]]:
 
 def _check_room(folder: Path, sizes: Mapping[str, int]) -> None:
     missing = sum(max(0, size - _allocated(folder / name)) for name, size in sizes.items())
-    free = shutil.disk_usage(folder).free
+    free = _free(folder)
     if missing > free:
         reason = f"the disk is full: {missing >> 20} MiB are needed, {free >> 20} MiB are free"
         raise OSError(errno.ENOSPC, reason, str(folder.parent))
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def _allocated(path: Path) -> int:

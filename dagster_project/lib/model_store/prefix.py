@@ -106,11 +106,11 @@ def _head(at: Prefix, name: str) -> Head | None:
         etag=answer["ETag"],
         version_id=answer.get("VersionId"),
         bytes=answer["ContentLength"],
-        offers=_offered(answer),
+        offers=offered(answer),
     )
 
 
-def _offered(answer: Mapping[str, Any]) -> tuple[str, str] | None:
+def offered(answer: Mapping[str, Any]) -> tuple[str, str] | None:
     """The best digest of the whole object in a HEAD's answer.
 
     A checksum of checksums (``…-3``) is of no use without the sizes of the uploader's parts. The

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import seaweed
@@ -34,8 +35,13 @@ class Bucket:
     def uri(self) -> str:
         return f"s3://{seaweed.BUCKET}/{self.prefix}"
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes, **options: Any) -> None:
         client = seaweed.client(self.proxy.upstream)
+        client.put_object(Bucket=seaweed.BUCKET, Key=self.prefix + name, Body=data, **options)
+
+    def put_plainly(self, name: str, data: bytes) -> None:
+        """Without a checksum: all that S3 then has is the MD5 in the ETag."""
+        client = seaweed.client(self.proxy.upstream, request_checksum_calculation="when_required")
         client.put_object(Bucket=seaweed.BUCKET, Key=self.prefix + name, Body=data)
 
     def put_folder(self, folder: Path) -> None:

@@ -287,8 +287,7 @@ def test_a_profile_names_the_credentials(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     shared = tmp_path / "credentials"
     shared.write_text(
-        f"[lab]\naws_access_key_id={seaweed.ACCESS_KEY}\n"
-        f"aws_secret_access_key={seaweed.SECRET}\n"
+        f"[lab]\naws_access_key_id={seaweed.ACCESS_KEY}\naws_secret_access_key={seaweed.SECRET}\n"
     )
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
     monkeypatch.setenv("AWS_PROFILE", "lab")
@@ -303,9 +302,7 @@ def test_a_versioned_bucket_records_versions(
 ) -> None:
     client = seaweed.client(bucket.proxy.upstream)
     client.create_bucket(Bucket="versioned")
-    client.put_bucket_versioning(
-        Bucket="versioned", VersioningConfiguration={"Status": "Enabled"}
-    )
+    client.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
     for path in source.iterdir():
         client.put_object(Bucket="versioned", Key=f"m/{path.name}", Body=path.read_bytes())
     found = model_store.sync("s3://versioned/m/", tmp_path / "m")
