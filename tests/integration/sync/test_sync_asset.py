@@ -21,7 +21,7 @@ def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
 
 
 def materialize(bucket: Any, tmp_path: Path) -> dict[str, Any]:
-    settings = Settings(model_uri=bucket.uri, models_dir=tmp_path / "m")
+    settings = Settings(model_uri=bucket.uri, store=tmp_path / "store")
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
             [model.model_artifact], resources={"settings": settings}, instance=instance
