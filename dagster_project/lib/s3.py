@@ -73,10 +73,13 @@ def shown(uri: str) -> str:
     return re.sub(r"://[^/@]*@", "://", uri)
 
 
-def client(*, connect_s: float, read_s: float, attempts: int, connections: int = 10) -> S3Client:
+def client(
+    *, connect_s: float, read_s: float, attempts: int, connections: int = 10, ranged: bool = False
+) -> S3Client:
     """A client that waits ``connect_s`` for a connection and ``read_s`` for the next bytes.
 
-    A request is sent at most ``attempts`` times.
+    A request is sent at most ``attempts`` times. ``ranged`` is for who reads objects in parts and
+    checks the whole: some servers send the whole object's checksum with a part, which cannot match.
     """
     import boto3
     from botocore.config import Config
@@ -86,8 +89,7 @@ def client(*, connect_s: float, read_s: float, attempts: int, connections: int =
         read_timeout=read_s,
         retries={"total_max_attempts": attempts},
         max_pool_connections=connections,
-        # some servers send the whole object's checksum with a part of it, which then cannot match
-        response_checksum_validation="when_required",
+        response_checksum_validation="when_required" if ranged else None,
     )
     return boto3.Session().client("s3", config=config)
 

@@ -60,7 +60,9 @@ def open_prefix(uri: str) -> Prefix:
     bucket, key = s3.split_uri(uri)
     shown = s3.shown(uri)
     with s3.one_line(shown):
-        client = s3.client(connect_s=CONNECT_S, read_s=READ_S, attempts=1, connections=THREADS)
+        client = s3.client(
+            connect_s=CONNECT_S, read_s=READ_S, attempts=1, connections=THREADS, ranged=True
+        )
     endpoint = s3.shown(client.meta.endpoint_url)
     return Prefix(client, bucket, key, shown, f"{endpoint} s3://{bucket}/{key}")
 
