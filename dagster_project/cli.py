@@ -68,7 +68,9 @@ def sync(options: argparse.Namespace) -> None:
 
     _check_writable(options.dest)
     with progress.bar("sync", "byte") as show:
-        artifact = model_store.sync(options.model_uri, options.dest, on_progress=show)
+        artifact = model_store.sync(
+            options.model_uri, options.dest, on_progress=show, on_note=_note, fast=options.fast
+        )
     print(artifact.path)
 
 
@@ -209,6 +211,11 @@ def build_parser() -> argparse.ArgumentParser:
     command = _command(commands, sync, "tier-refit sync s3://bucket/models/v7/ models")
     command.add_argument("model_uri", help="s3://bucket/prefix/ or a folder")
     command.add_argument("dest", type=Path, help="folder of published artifacts")
+    command.add_argument(
+        "--fast",
+        action="store_true",
+        help="from S3: do not hash an unchanged artifact again if its files look untouched",
+    )
 
     command = _command(
         commands,
@@ -287,6 +294,10 @@ def build_parser() -> argparse.ArgumentParser:
     command = _command(commands, demo, "tier-refit demo --root /tmp/tier-demo")
     command.add_argument("--root", type=Path, default=DEMO_ROOT, help=f"default: {DEMO_ROOT}")
     return parser
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 class _Parser(argparse.ArgumentParser):

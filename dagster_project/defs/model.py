@@ -4,10 +4,14 @@ Belongs: the asset ``model_artifact`` and the check that its bytes are what they
 Does not: transfer and hashing (``lib.model_store``), loading weights (``lib.inference``).
 """
 
+import time
+from collections.abc import Callable
+
 import dagster as dg
 
 from dagster_project.defs import show
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.progress import LINE_EVERY_S, OnProgress
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
@@ -18,14 +22,23 @@ from dagster_project.settings import Settings
     owners=["team:data-science"],
     code_version="1",
 )
-def model_artifact(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[StoredTable]:
+def model_artifact(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.MaterializeResult[StoredTable]:
     """The checkpoint with its config, feature schema and classes, synced and hashed.
 
-    The value is the list of files with their sha256; the version is the hash of that list.
+    The value is the list of files with their sha256; the version is the hash of that list. Without
+    a network it is what the source held when last synced, and the metadata say ``offline``.
     """
     from dagster_project.lib import model_store
 
-    artifact = model_store.sync(settings.model_uri, settings.models_dir)
+    artifact = model_store.sync(
+        settings.model_uri,
+        settings.models_dir,
+        on_progress=_logged(context.log.info),
+        on_note=context.log.warning,
+    )
+    megabytes = artifact.bytes_fetched / 1e6
     return dg.MaterializeResult(
         value=StoredTable.of(artifact.files),
         data_version=dg.DataVersion(artifact.tree_hash),
@@ -34,8 +47,28 @@ def model_artifact(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult
             "bytes": int(artifact.files["bytes"].sum()),
             "files": show.table(artifact.files),
             "path": dg.MetadataValue.path(artifact.path),
+            "fetched_mb": round(megabytes, 3),
+            "seconds": round(artifact.seconds, 3),
+            "mb_per_s": round(megabytes / artifact.seconds, 1) if megabytes else None,
+            "reused": not megabytes,
+            "offline": artifact.offline,
         },
     )
+
+
+def _logged(say: Callable[[str], None]) -> OnProgress:
+    """Progress as lines in the run's log, one every few seconds."""
+    started = last = time.monotonic()
+
+    def line(done: int, total: int, note: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= LINE_EVERY_S:
+            last = now
+            rate = done / 1e6 / (now - started)
+            say(f"fetched {done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate:.0f} MB/s{note}")
+
+    return line
 
 
 @dg.asset_check(asset=model_artifact, blocking=True)

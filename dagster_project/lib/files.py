@@ -183,6 +183,14 @@ def _fsync_tree(folder: Path) -> None:
             fsync(item)
 
 
+def move_folder(source: Path, path: Path) -> None:
+    """Flush the folder ``source`` and make it ``path``, on the same disk, in one step."""
+    _fsync_tree(source)
+    source.rename(path)
+    fsync(path.parent)
+    fsync(source.parent)
+
+
 def fsync(path: Path) -> None:
     """Flush a file or a folder to the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -600,7 +600,7 @@ def test_an_incomplete_artifact_is_refused_and_current_stays(run: Run, artifact:
     assert code == 2
     assert len(err.splitlines()) == 1
     assert Path("models/current").readlink() == before
-    assert {p.name for p in Path("models").iterdir()} == {"current", str(before)}
+    assert {p.name for p in Path("models").iterdir()} == {".sync", "current", str(before)}
 
 
 def test_a_dump_names_its_classes_and_keeps_the_row_it_could_not_read(dump: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError
 
 from dagster_project.lib import s3
 from dagster_project.lib.errors import InputError
@@ -30,7 +31,7 @@ def test_an_at_sign_in_a_key_is_no_password() -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        pytest.param(OSError(errno.ENOSPC, "No space left", "/x"), "No space left", id="disk"),
+        pytest.param(OSError(errno.EACCES, "Permission denied", "/x"), "Permission", id="errno"),
         pytest.param(OSError("http://u:PW@h"), "OSError", id="os_error_without_number"),
         pytest.param(ValueError("http://u:PW@h\nmore"), "ValueError; check", id="value"),
     ],
@@ -40,6 +41,45 @@ def test_the_text_of_an_error_is_not_passed_on(error: Exception, message: str) -
         raise error
     assert "PW" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_no_answer_of_s3() -> None:
+    with pytest.raises(OSError, match="No space left"), s3.one_line("here"):
+        raise OSError(errno.ENOSPC, "No space left", "/x")
+
+
+def client_error(status: int, code: str) -> ClientError:
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "GetObject")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(client_error(503, "SlowDown"), True, id="throttled"),
+        pytest.param(client_error(500, "InternalError"), True, id="internal"),
+        pytest.param(client_error(403, "AccessDenied"), False, id="denied"),
+        pytest.param(client_error(412, "PreconditionFailed"), False, id="changed"),
+        pytest.param(IncompleteReadError(actual_bytes=1, expected_bytes=2), True, id="short"),
+        pytest.param(ReadTimeoutError(endpoint_url="x"), True, id="stalled"),
+        pytest.param(ConnectionResetError(), True, id="reset"),
+        pytest.param(OSError(errno.ENOSPC, "full"), False, id="disk"),
+        pytest.param(InputError("no"), False, id="ours"),
+    ],
+)
+def test_only_what_may_pass_is_asked_for_again(error: Exception, expected: bool) -> None:
+    assert s3.transient(error) is expected
+    calls: list[int] = []
+    slept: list[float] = []
+
+    def call() -> None:
+        calls.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        s3.again(call, slept.append)
+    assert len(calls) == (s3.ATTEMPTS if expected else 1)
+    assert all(0 < wait <= 8 for wait in slept)
 
 
 def test_faults_of_ours_pass_as_they_are() -> None:

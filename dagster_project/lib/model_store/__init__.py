@@ -11,6 +11,6 @@ from dagster_project.lib.model_store.artifact import (
     read_artifact,
     tree_hash,
 )
-from dagster_project.lib.model_store.store import sync
+from dagster_project.lib.model_store.store import Synced, sync
 
-__all__ = ["Artifact", "current", "published", "read_artifact", "sync", "tree_hash"]
+__all__ = ["Artifact", "Synced", "current", "published", "read_artifact", "sync", "tree_hash"]

@@ -1,7 +1,8 @@
 """What a model artifact is: its files, their hashes, and one hash of them all.
 
 Belongs: names, manifest, tree hash, finding a published artifact.
-Does not: transfer (``source``), publication (``store``), what the files say (``inference``).
+Does not: transfer (``parts``, ``folder``), publication (``store``), what the files say
+(``inference``).
 Concept: trust is sha256 by file. Without a manifest the files are the four required ones and
 ``golden.json`` if there; with one they are those it lists. ``manifest.json`` itself is no part of
 the hash: it says what the files are and changes none of them.
@@ -9,6 +10,7 @@ the hash: it says what the files are and changes none of them.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -61,12 +63,15 @@ def read_artifact(folder: Path) -> Artifact:
     names = artifact_files(str(folder), present, manifest)
     found = {name: files.sha256_file(folder / name) for name in names}
     check_hashes(str(folder), found, manifest or {})
-    sizes = [(folder / name).stat().st_size for name in names]
-    table = pl.DataFrame(
-        {"file": names, "sha256": [found[n] for n in names], "bytes": sizes},
-        schema={"file": pl.String, "sha256": pl.String, "bytes": pl.Int64},
-    )
+    table = file_table(found, {name: (folder / name).stat().st_size for name in names})
     return Artifact(folder, tree_hash(table), table)
+
+
+def file_table(hashes: Mapping[str, str], sizes: Mapping[str, int]) -> pl.DataFrame:
+    """The table of an artifact's files from ``{file: sha256}`` and ``{file: bytes}``."""
+    rows = [(name, hashes[name], sizes[name]) for name in sorted(hashes)]
+    schema = {"file": pl.String, "sha256": pl.String, "bytes": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def tree_hash(table: pl.DataFrame) -> str:
@@ -113,6 +118,20 @@ def read_manifest(path: Path) -> dict[str, str]:
     return parse_manifest(files.read_json(path))
 
 
+def manifest_in(where: str, text: bytes) -> dict[str, str]:
+    """``{file: sha256}`` of a manifest's text, which comes from ``where``."""
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError(f"{where}, {MANIFEST}: not JSON; write it again") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{where}, {MANIFEST}: expected a JSON object, got {type(raw).__name__}")
+    try:
+        return parse_manifest(raw)
+    except InputError as error:
+        raise InputError(f"{where}, {error}") from None
+
+
 def parse_manifest(raw: Mapping[str, Any]) -> dict[str, str]:
     """``{file: sha256}`` of a parsed manifest ``{"files": {name: {"sha256", "bytes"}}}``."""
     listed = raw.get("files")
@@ -123,13 +142,19 @@ def parse_manifest(raw: Mapping[str, Any]) -> dict[str, str]:
         digest = str(entry.get("sha256", "")).lower() if isinstance(entry, dict) else ""
         if not _HASH.fullmatch(digest):
             raise InputError(f"{MANIFEST}, {name}: sha256 must be 64 hex digits")
-        if Path(name).name != name or name.startswith(".") or name in (MANIFEST, CURRENT):
-            raise InputError(f'{MANIFEST}: "{name}" is not a plain file name of this folder')
+        if not _is_plain(name):
+            raise InputError(f"{MANIFEST}: {name!r} is not a plain file name of this folder")
         hashes[name] = digest
     missing = [name for name in REQUIRED if name not in hashes]
     if missing:
         raise InputError(f"{MANIFEST}: lists no {some(missing, 4)}; write it over all files")
     return hashes
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a file of this name can only be one in the artifact's own folder."""
+    taken = name.startswith(".") or name in (MANIFEST, CURRENT)
+    return bool(name) and "/" not in name and name.isprintable() and not taken and len(name) <= 200
 
 
 def write_manifest(folder: Path) -> None:

@@ -80,6 +80,11 @@ def _name(raw: dict[str, Any], name: str) -> None:
         pytest.param(lambda m: _name(m, "../x"), "not a plain file name", id="leaves the folder"),
         pytest.param(lambda m: _name(m, "/etc/x"), "not a plain file name", id="absolute"),
         pytest.param(lambda m: _name(m, "manifest.json"), "not a plain file", id="itself"),
+        pytest.param(lambda m: _name(m, ""), "not a plain file name", id="nameless"),
+        pytest.param(lambda m: _name(m, "a\nb"), "not a plain file name", id="two lines"),
+        pytest.param(lambda m: _name(m, "\udc80"), "not a plain file name", id="no unicode"),
+        pytest.param(lambda m: _name(m, ".sync"), "not a plain file name", id="hidden"),
+        pytest.param(lambda m: _name(m, "n" * 201), "not a plain file name", id="long"),
         pytest.param(lambda m: _name(m, "extra.bin"), "'extra.bin' is missing", id="absent file"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,30 +8,25 @@ import pytest
 from dagster_project.lib import model_store
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.model_store import artifact as art
-from dagster_project.lib.model_store import store
-from dagster_project.lib.model_store.source import Source, open_source
+from dagster_project.lib.model_store import folder
 
 
 def names(dest: Path) -> list[str]:
-    return sorted(p.name for p in dest.iterdir())
+    """What readers see; ``.sync`` is not theirs."""
+    return sorted(p.name for p in dest.iterdir() if p.name != ".sync")
 
 
 @pytest.fixture
-def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that were fetched."""
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were copied."""
     seen: list[str] = []
-    plain = open_source
+    plain = folder.copy_file
 
-    def opened(uri: str) -> Source:
-        source = plain(uri)
+    def copy_file(source: Path, dest: Path, on_bytes: object) -> str:
+        seen.append(source.name)
+        return plain(source, dest, on_bytes)  # type: ignore[arg-type]
 
-        def fetch(name: str, dest: Path, on_bytes: object) -> None:
-            seen.append(name)
-            source.fetch(name, dest, on_bytes)  # type: ignore[arg-type]
-
-        return Source(source.uri, source.sizes, fetch)
-
-    monkeypatch.setattr(store, "open_source", opened)
+    monkeypatch.setattr(folder, "copy_file", copy_file)
     return seen
 
 
@@ -55,19 +51,19 @@ def test_an_artifact_is_published_by_its_hash_and_current_points_at_it(
 
 
 def test_an_equal_artifact_is_hashed_again_and_nothing_is_copied(
-    source: Path, tmp_path: Path, fetched: list[str]
+    source: Path, tmp_path: Path, copied: list[str]
 ) -> None:
     first = model_store.sync(str(source), tmp_path / "m")
-    fetched.clear()
+    copied.clear()
     inode = (first.path / "best_model.pt").stat().st_ino
     second = model_store.sync(str(source), tmp_path / "m")
-    assert fetched == []
+    assert copied == []
     assert second.tree_hash == first.tree_hash
     assert (second.path / "best_model.pt").stat().st_ino == inode
 
 
 def test_current_flips_to_a_checkpoint_of_the_same_size_and_back(
-    source: Path, tmp_path: Path, fetched: list[str]
+    source: Path, tmp_path: Path, copied: list[str]
 ) -> None:
     path, dest = source / "best_model.pt", tmp_path / "m"
     old = path.read_bytes()
@@ -78,13 +74,13 @@ def test_current_flips_to_a_checkpoint_of_the_same_size_and_back(
     assert model_store.current(dest) == second.path
     assert (first.path / "best_model.pt").read_bytes() == old
     path.write_bytes(old)
-    fetched.clear()
+    copied.clear()
     assert model_store.sync(str(source), dest).tree_hash == first.tree_hash
     assert model_store.current(dest) == first.path
-    assert fetched == []
+    assert copied == []
 
 
-def test_a_published_file_whose_byte_was_flipped_is_found_and_fetched_again(
+def test_a_published_file_whose_byte_was_flipped_is_found_and_copied_again(
     source: Path, tmp_path: Path
 ) -> None:
     dest = tmp_path / "m"
@@ -125,6 +121,57 @@ def test_an_incomplete_source_is_refused(source: Path, tmp_path: Path) -> None:
     (source / "labels.txt").unlink()
     with pytest.raises(InputError, match=r"'labels.txt' is missing"):
         model_store.sync(str(source), tmp_path / "m")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+@pytest.mark.parametrize("name", ["labels.txt", "manifest.json"])
+def test_what_is_no_regular_file_is_refused_and_never_waited_for(
+    source: Path, tmp_path: Path, kind: str, name: str
+) -> None:
+    path = source / name
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(InputError, match=f"{name}: not a regular file"):
+        model_store.sync(str(source), tmp_path / "m")
+    assert names(tmp_path / "m") == []
+
+
+def test_a_link_to_a_file_is_copied_as_the_file(source: Path, tmp_path: Path) -> None:
+    real = tmp_path / "blob"
+    (source / "labels.txt").rename(real)
+    (source / "labels.txt").symlink_to(real)
+    found = model_store.sync(str(source), tmp_path / "m")
+    assert not (found.path / "labels.txt").is_symlink()
+    assert (found.path / "labels.txt").read_bytes() == real.read_bytes()
+
+
+def test_a_source_that_changes_while_it_is_copied_is_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = folder.hash_files
+
+    def hash_then_change(where: Path, wanted: list[str]) -> dict[str, str]:
+        found = plain(where, wanted)
+        (source / "labels.txt").write_text("c\nd\n")
+        return found
+
+    monkeypatch.setattr(folder, "hash_files", hash_then_change)
+    with pytest.raises(InputError, match=r"labels\.txt: sha256 is"):
+        model_store.sync(str(source), tmp_path / "m")
+    assert names(tmp_path / "m") == []
+
+
+def test_what_was_copied_is_told_from_what_was_there(source: Path, tmp_path: Path) -> None:
+    first = model_store.sync(str(source), tmp_path / "m")
+    second = model_store.sync(str(source), tmp_path / "m")
+    assert first.bytes_fetched == first.files["bytes"].sum()
+    assert (second.bytes_fetched, second.offline) == (0, False)
+    assert first.seconds > 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""The asset says what its sync did."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from seaweed import Fault
+
+from dagster_project.defs import model
+from dagster_project.lib import model_store
+from dagster_project.settings import Settings
+
+
+def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    [event] = result.get_asset_materialization_events()
+    return {key: entry.value for key, entry in event.materialization.metadata.items()}
+
+
+def materialize(bucket: Any, tmp_path: Path) -> dict[str, Any]:
+    settings = Settings(model_uri=bucket.uri, store=tmp_path / "store")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [model.model_artifact], resources={"settings": settings}, instance=instance
+        )
+        return metadata_of(result)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_fetched_reused_and_offline_are_told_apart(
+    stored: Any, source: Path, tmp_path: Path
+) -> None:
+    size = int(model_store.read_artifact(source).files["bytes"].sum())
+    first, second = materialize(stored, tmp_path), materialize(stored, tmp_path)
+    stored.proxy.fault = lambda _: Fault(drop=True)
+    third = materialize(stored, tmp_path)
+    facts = ("fetched_mb", "reused", "offline")
+    assert [first[f] for f in facts] == [round(size / 1e6, 3), False, False]
+    assert [second[f] for f in facts] == [0, True, False]
+    assert [third[f] for f in facts] == [0, True, True]
+    assert first["seconds"] > 0
+    assert second["mb_per_s"] is None
+    assert len({m["model_tree_hash"] for m in (first, second, third)}) == 1
+
+
+def test_the_log_has_a_line_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 6.0, 7.0, 12.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    lines: list[str] = []
+    show = model._logged(lines.append)
+    for n in range(1, 5):
+        show(n * 10**6, 9 * 10**6)
+    assert lines == ["fetched 2 of 9 MB, 0 MB/s", "fetched 4 of 9 MB, 0 MB/s"]
