@@ -114,14 +114,19 @@ def power_cuts_after_kill(
             for op in first.ops[:at]:
                 disk.apply(op)
             write_image(disk.image(), folder)
-            again = record.record(play.command(name, folder, bug), folder, log)
+            where = f"killed after {first.ops[at - 1]}"
+            try:
+                again = record.record(play.command(name, folder, bug), folder, log)
+            except record.ProgramFailedError:
+                total.add(["cannot be resumed"], where)
+                continue
             ops = renumbered(again.ops, len(first.ops))
             rest = seconds - (time.monotonic() - start)
             found = _cut(judge, disk, ops, draws=1, seconds=rest)
             total.points += found.points
             total.disks += found.disks
-            for fault, where in found.faults.items():
-                total.faults.setdefault(fault, f"killed after {first.ops[at - 1]}; {where}")
+            for fault, then in found.faults.items():
+                total.faults.setdefault(fault, f"{where}; {then}")
         total.seconds = time.monotonic() - start
     return total
 

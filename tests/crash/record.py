@@ -57,6 +57,10 @@ class NotUnderstoodError(Exception):
     """The program did something to the folder that this module cannot follow."""
 
 
+class ProgramFailedError(NotUnderstoodError):
+    """The program itself failed, so that there is nothing to understand."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One call that touched the folder: the ``nth`` of its name in its thread, from 1."""
@@ -104,7 +108,7 @@ def record(command: Sequence[str], folder: Path, log: Path) -> Recording:
         command, log, ["--seccomp-bpf", "-xx", "-s", str(1 << 24), "-e", f"trace={TRACED}"]
     )
     if done.returncode != 0:
-        raise NotUnderstoodError(f"the program failed: {done.stderr.decode(errors='replace')}")
+        raise ProgramFailedError(f"the program failed: {done.stderr.decode(errors='replace')}")
     reader = _Reader(folder)
     for thread, name, text, result in _calls(log.read_text()):
         reader.call(thread, name, text, result)

@@ -49,6 +49,11 @@ def test_power_cuts_after_a_kill_find_what_one_run_does_not_show(bug: str) -> No
     assert any(said in fault for fault in found.faults)
 
 
+def test_a_second_run_that_fails_is_a_fault_of_the_first() -> None:
+    found = modes.power_cuts_after_kill("file", "in_place", after="write", kills=3, seconds=20)
+    assert "cannot be resumed" in found.faults
+
+
 @pytest.mark.parametrize("bug", SEEN_BY_KILL)
 def test_calls_that_kill_find(bug: str) -> None:
     said, call = SEEN_BY_KILL[bug]

@@ -11,7 +11,7 @@ from crash.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.usefixtures("traced")
 
-SECONDS = 5.0
+SECONDS = 20.0
 CALLS = 8
 """Runs for each way to fail; ``python -m crash`` does all calls (CONTRIBUTING.md)."""
 
