@@ -69,7 +69,12 @@ def sync(options: argparse.Namespace) -> None:
     _check_writable(options.dest)
     with progress.bar("sync", "byte") as show:
         artifact = model_store.sync(
-            options.model_uri, options.dest, on_progress=show, on_note=_note, fast=options.fast
+            options.model_uri,
+            options.dest,
+            on_progress=show,
+            on_note=_note,
+            fast=options.fast,
+            public_key=load_settings().model_public_key,
         )
     print(artifact.path)
 

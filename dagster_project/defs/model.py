@@ -4,14 +4,11 @@ Belongs: the asset ``model_artifact`` and the check that its bytes are what they
 Does not: transfer and hashing (``lib.model_store``), loading weights (``lib.inference``).
 """
 
-import time
-from collections.abc import Callable
-
 import dagster as dg
 
 from dagster_project.defs import show
+from dagster_project.lib import progress
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.progress import LINE_EVERY_S, OnProgress
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
@@ -35,8 +32,9 @@ def model_artifact(
     artifact = model_store.sync(
         settings.model_uri,
         settings.models_dir,
-        on_progress=_logged(context.log.info),
+        on_progress=progress.lines("model artifact", context.log.info, "byte"),
         on_note=context.log.warning,
+        public_key=settings.model_public_key,
     )
     megabytes = artifact.bytes_fetched / 1e6
     return dg.MaterializeResult(
@@ -54,21 +52,6 @@ def model_artifact(
             "offline": artifact.offline,
         },
     )
-
-
-def _logged(say: Callable[[str], None]) -> OnProgress:
-    """Progress as lines in the run's log, one every few seconds."""
-    started = last = time.monotonic()
-
-    def line(done: int, total: int, note: str = "") -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= LINE_EVERY_S:
-            last = now
-            rate = done / 1e6 / (now - started)
-            say(f"fetched {done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate:.0f} MB/s{note}")
-
-    return line
 
 
 @dg.asset_check(asset=model_artifact, blocking=True)

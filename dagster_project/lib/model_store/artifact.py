@@ -4,8 +4,8 @@ Belongs: names, manifest, tree hash, finding a published artifact.
 Does not: transfer (``parts``, ``folder``), publication (``store``), what the files say
 (``inference``).
 Concept: trust is sha256 by file. Without a manifest the files are the four required ones and
-``golden.json`` if there; with one they are those it lists. ``manifest.json`` itself is no part of
-the hash: it says what the files are and changes none of them.
+``golden.json`` if there; with one they are those it lists. ``manifest.json`` and ``model.sig`` are
+no part of the hash: they say what the files are and who vouches for them, and change none of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import polars as pl
 
 from dagster_project.lib import files
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.signature import SIGNATURE
 
 REQUIRED = ("best_model.pt", "config.json", "feature_schema.json", "labels.txt")
 """Files without which a folder is no artifact."""
@@ -153,7 +154,7 @@ def parse_manifest(raw: Mapping[str, Any]) -> dict[str, str]:
 
 def _is_plain(name: str) -> bool:
     """Whether a file of this name can only be one in the artifact's own folder."""
-    taken = name.startswith(".") or name in (MANIFEST, CURRENT)
+    taken = name.startswith(".") or name in (MANIFEST, SIGNATURE, CURRENT)
     return bool(name) and "/" not in name and name.isprintable() and not taken and len(name) <= 200
 
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
 from dagster_project.lib import files
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.model_store import artifact as art
 
 
 def names_in(folder: Path) -> list[str]:
@@ -32,12 +31,13 @@ def names_in(folder: Path) -> list[str]:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
 
 
-def manifest_of(folder: Path) -> bytes | None:
-    """The text of the folder's manifest, None if it has none."""
-    if art.MANIFEST not in names_in(folder):
-        return None
-    with _regular(folder / art.MANIFEST) as stream:
-        return stream.read()
+def texts_of(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """The contents of those of ``names`` that are there: a manifest, a signature."""
+    found = {}
+    for name in set(names_in(folder)).intersection(names):
+        with _regular(folder / name) as stream:
+            found[name] = stream.read()
+    return found
 
 
 def hash_files(folder: Path, names: list[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A prefix in S3: which of an artifact's objects are there, and in which version.
 
-Belongs: HEADs, what they say about an object, the manifest's text.
+Belongs: HEADs, what they say about an object, the text of a manifest or signature.
 Does not: the S3 client and its errors (``lib.s3``), transfer (``parts``), trust (``artifact``).
 Concept: an object is its ETag, VersionId and size. Equal ones mean equal bytes (a promise of S3,
 checked by ``store`` against the recorded sha256 whenever the bytes do come); nothing is listed,
@@ -28,7 +28,7 @@ CONNECT_S = 10.0
 READ_S = 30.0
 """Silence for so long is a stall: the request is given up and sent again."""
 THREADS = 10
-_MANIFEST_LIMIT = 16 << 20
+_TEXT_LIMIT = 16 << 20
 _SHA256_BASE64 = re.compile(r"[A-Za-z0-9+/]{43}=")
 _CRC32_BASE64 = re.compile(r"[A-Za-z0-9+/]{6}==")
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -130,16 +130,15 @@ def offered(answer: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def manifest_bytes(at: Prefix, head: Head) -> bytes:
-    """The manifest's text, of exactly the version that ``head`` describes."""
-    where = f"{at.shown}, {MANIFEST}"
-    if head.bytes > _MANIFEST_LIMIT:
-        raise InputError(f"{where}: {head.bytes} bytes; a manifest has at most {_MANIFEST_LIMIT}")
+def text_of(at: Prefix, name: str, head: Head) -> bytes:
+    """A small file (manifest, signature), of exactly the version that ``head`` describes."""
+    where = f"{at.shown}, {name}"
+    if head.bytes > _TEXT_LIMIT:
+        raise InputError(f"{where}: {head.bytes} bytes; at most {_TEXT_LIMIT} are read")
 
     def get() -> bytes:
-        key = at.key + MANIFEST
-        answer = at.client.get_object(Bucket=at.bucket, Key=key, IfMatch=head.etag)
-        return answer["Body"].read(_MANIFEST_LIMIT + 1)
+        answer = at.client.get_object(Bucket=at.bucket, Key=at.key + name, IfMatch=head.etag)
+        return answer["Body"].read(_TEXT_LIMIT + 1)
 
     with one_version(where):
         body = s3.again(get, time.sleep)

@@ -19,6 +19,7 @@ from dagster_project.lib import files
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.model_store.artifact import MANIFEST, file_table
 from dagster_project.lib.model_store.prefix import Head
+from dagster_project.lib.signature import SIGNATURE
 
 Stats = dict[str, list[int]]
 """File -> size, mtime and ctime in nanoseconds, inode."""
@@ -41,7 +42,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Record:
-    """All objects of one source (the manifest among them), and the artifact they make."""
+    """All objects of one source, manifest and signature too, and the artifact they make."""
 
     source: str
     tree_hash: str
@@ -56,7 +57,8 @@ class Record:
     @property
     def table(self) -> pl.DataFrame:
         """The artifact's table of files."""
-        own = {name: seen for name, seen in self.files.items() if name != MANIFEST}
+        aside = (MANIFEST, SIGNATURE)
+        own = {name: seen for name, seen in self.files.items() if name not in aside}
         hashes = {name: seen.sha256 for name, seen in own.items()}
         return file_table(hashes, {name: seen.bytes for name, seen in own.items()})
 

@@ -32,6 +32,7 @@ from dagster_project.lib.model_store.parts import Digests
 from dagster_project.lib.model_store.prefix import Head, Prefix
 from dagster_project.lib.model_store.record import Record
 from dagster_project.lib.progress import OnProgress, silent
+from dagster_project.lib.signature import SIGNATURE, require_signature
 
 OnNote = Callable[[str], None]
 """Called with a line that a person should see: a wait, a resumed download, no network."""
@@ -63,6 +64,12 @@ class _Job:
     on_progress: OnProgress
     on_note: OnNote
     fast: bool
+    public_key: Path | None
+
+    @property
+    def asides(self) -> tuple[str, ...]:
+        """Files that are kept with an artifact and are no part of its hash."""
+        return (MANIFEST,) if self.public_key is None else (MANIFEST, SIGNATURE)
 
     @property
     def record(self) -> Path:
@@ -80,6 +87,7 @@ def sync(
     on_progress: OnProgress = silent,
     on_note: OnNote = lambda _: None,
     fast: bool = False,
+    public_key: Path | None = None,
 ) -> Synced:
     """Publish the artifact at ``model_uri`` as ``dest/<tree-hash>/`` and point ``current`` at it.
 
@@ -87,7 +95,8 @@ def sync(
        wanted.
     2. An equal artifact here is hashed again; if it is intact, nothing is transferred.
     3. Otherwise all files are fetched aside, hashed and compared.
-    4. The folder appears in one rename, then the link flips.
+    4. The folder appears in one rename; with ``public_key`` its ``model.sig`` must hold; then the
+       link flips.
 
     Parameters
     ----------
@@ -97,18 +106,22 @@ def sync(
     on_note : called with lines for a person.
     fast : from S3, believe an artifact whose files' size, times and inode are as they were when
         last hashed.
+    public_key : PEM file of who must have signed the artifact (``lib.signature``).
 
     Raises
     ------
     InputError
-        Not reachable, incomplete, or bytes that are not those of the manifest or the record.
+        Not reachable, incomplete, bytes that are not those of the manifest or the record, or
+        a signature that is wanted and missing or wrong.
     """
     started = time.monotonic()
     at = _open(model_uri)
     source = at.identity if isinstance(at, Prefix) else f"folder {at.resolve()}"
-    job = _Job(dest, source, on_progress, on_note, fast)
+    job = _Job(dest, source, on_progress, on_note, fast, public_key)
     with _alone(job):
         synced = _from_s3(job, at) if isinstance(at, Prefix) else _from_folder(job, at)
+        if public_key is not None:
+            require_signature(synced.path, public_key)
         _flip(dest / art.CURRENT, synced.tree_hash)
         shutil.rmtree(job.partials, ignore_errors=True)
     return replace(synced, seconds=time.monotonic() - started)
@@ -128,7 +141,7 @@ def _open(model_uri: str) -> Prefix | Path:
 def _alone(job: _Job) -> Iterator[None]:
     """Hold the lock of ``dest``, which the kernel frees when its holder is killed."""
     own = job.dest / _OWN
-    own.mkdir(parents=True, exist_ok=True)
+    files.make_folder(own)
     handle = os.open(own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:
@@ -144,34 +157,45 @@ def _alone(job: _Job) -> Iterator[None]:
 def _from_s3(job: _Job, at: Prefix) -> Synced:
     record = records.read_record(job.record)
     try:
-        now = prefix.heads(at, record.files if record else ())
+        now = prefix.heads(at, [*job.asides, *(record.files if record else ())])
     except s3.UnreachableError as error:
         return _offline(job, record, error)
-    if record and _unchanged(record, now):
+    if record and _unchanged(job, record, now):
         known = _known(job, record, fast=job.fast)
         if known:
             return known
-    text = prefix.manifest_bytes(at, now[MANIFEST]) if MANIFEST in now else None
-    manifest = art.manifest_in(at.shown, text) if text is not None else None
+    texts = {name: prefix.text_of(at, name, now[name]) for name in job.asides if name in now}
+    manifest = art.manifest_in(at.shown, texts[MANIFEST]) if MANIFEST in texts else None
     if manifest and manifest.keys() - now.keys():
-        first, now = now, prefix.heads(at, manifest)
-        if now.get(MANIFEST) != first[MANIFEST]:
+        first, now = now, prefix.heads(at, [*job.asides, *manifest])
+        if any(now.get(name) != first[name] for name in texts):
             raise prefix.changed(f"{at.shown}, {MANIFEST}")
     names = art.artifact_files(at.shown, now, manifest)
     wanted = {name: now[name] for name in names}
     whole = _whole(job.dest / art.hash_of(manifest)) if manifest else None
     if whole:
-        _remember(job, now, whole, text)
+        _keep_beside(whole.path, texts)
+        _remember(job, now, whole, texts)
         return whole
     expected = manifest if manifest is not None else _recorded(record, wanted)
-    return _fetch(job, at, now, wanted, expected=expected, manifest=text)
+    return _fetch(job, at, now, wanted, expected=expected, texts=texts)
 
 
-def _unchanged(record: Record, now: Mapping[str, Head]) -> bool:
+def _unchanged(job: _Job, record: Record, now: Mapping[str, Head]) -> bool:
     """Whether the objects are in the versions of the record, and there are no others."""
     if MANIFEST in record.files:  # it lists what belongs; a golden.json beside it may not
-        now = {name: head for name, head in now.items() if name in record.files}
+        belongs = {*record.files, *job.asides}
+        now = {name: head for name, head in now.items() if name in belongs}
     return now == record.heads
+
+
+def _keep_beside(folder: Path, texts: Mapping[str, bytes]) -> None:
+    """Write manifest and signature into a published folder that lacks them or has others."""
+    for name, text in texts.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != text:
+            with files.publish(path) as temp:
+                temp.write_bytes(text)
 
 
 def _known(job: _Job, record: Record, *, fast: bool) -> Synced | None:
@@ -221,7 +245,7 @@ def _fetch(
     wanted: Mapping[str, Head],
     *,
     expected: Mapping[str, str],
-    manifest: bytes | None,
+    texts: Mapping[str, bytes],
 ) -> Synced:
     """Fetch, verify and publish ``wanted``; ``now`` is all that was seen at the source."""
     sizes = {name: head.bytes for name, head in wanted.items()}
@@ -241,14 +265,13 @@ def _fetch(
         raise
     if prefix.heads(at, now) != now:
         raise prefix.changed(at.shown)
-    if manifest is not None:
-        (partial.files / MANIFEST).write_bytes(manifest)
+    _keep_beside(partial.files, texts)
     table = art.file_table(hashes, sizes)
     tree = art.tree_hash(table)
     fetched = Synced((job.dest / tree).resolve(), tree, table, bytes_fetched=missing)
     # first the record: it is no use to a reader, and a sync killed here ends with what is fetched
-    _remember(job, now, fetched, manifest, looks=partial.files)
-    _publish(job, partial.files, tree)
+    _remember(job, now, fetched, texts, looks=partial.files)
+    _publish(job, partial.files, tree, texts)
     return fetched
 
 
@@ -274,14 +297,13 @@ def _remember(
     job: _Job,
     now: Mapping[str, Head],
     artifact: Artifact,
-    manifest: bytes | None,
+    texts: Mapping[str, bytes],
     *,
     looks: Path | None = None,
 ) -> None:
     """Record which versions were seen, and the sha256 of their bytes."""
     hashes = dict(artifact.files.select("file", "sha256").iter_rows())
-    if manifest is not None:
-        hashes[MANIFEST] = files.sha256_bytes(manifest)
+    hashes |= {name: files.sha256_bytes(text) for name, text in texts.items()}
     heads = {name: head for name, head in now.items() if name in hashes}
     record = records.make_record(job.source, artifact.tree_hash, heads, hashes)
     stats = records.stats_of(looks or artifact.path)
@@ -289,12 +311,13 @@ def _remember(
 
 
 def _from_folder(job: _Job, source: Path) -> Synced:
-    present, text = folders.names_in(source), folders.manifest_of(source)
-    manifest = art.manifest_in(str(source), text) if text is not None else None
+    present, texts = folders.names_in(source), folders.texts_of(source, job.asides)
+    manifest = art.manifest_in(str(source), texts[MANIFEST]) if MANIFEST in texts else None
     names = art.artifact_files(str(source), present, manifest)
     expected = manifest or folders.hash_files(source, names)
     known = _whole(job.dest / art.hash_of(expected))
     if known:
+        _keep_beside(known.path, texts)
         return known
     shutil.rmtree(job.partials, ignore_errors=True)
     sizes = folders.sizes_of(source, names)
@@ -302,15 +325,14 @@ def _from_folder(job: _Job, source: Path) -> Synced:
     count = _counter(sum(sizes.values()), job.on_progress)
     hashes = {n: folders.copy_file(source / n, partial.files / n, count) for n in names}
     art.check_hashes(str(source), hashes, expected)
-    if text is not None:
-        (partial.files / MANIFEST).write_bytes(text)
+    _keep_beside(partial.files, texts)
     table = art.file_table(hashes, sizes)
     tree = art.tree_hash(table)
-    _publish(job, partial.files, tree)
+    _publish(job, partial.files, tree, texts)
     return Synced((job.dest / tree).resolve(), tree, table, bytes_fetched=sum(sizes.values()))
 
 
-def _publish(job: _Job, fetched: Path, tree: str) -> None:
+def _publish(job: _Job, fetched: Path, tree: str, texts: Mapping[str, bytes]) -> None:
     """Make ``fetched`` the folder ``dest/<tree>``, unless an intact one is there.
 
     An altered one is put aside first: for that moment readers find no folder, never a mixture.
@@ -318,6 +340,7 @@ def _publish(job: _Job, fetched: Path, tree: str) -> None:
     folder = job.dest / tree
     if folder.exists():
         if _whole(folder):
+            _keep_beside(folder, texts)
             return
         aside = job.partials / "altered"
         shutil.rmtree(aside, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +43,3 @@ def test_fetched_reused_and_offline_are_told_apart(
     assert first["seconds"] > 0
     assert second["mb_per_s"] is None
     assert len({m["model_tree_hash"] for m in (first, second, third)}) == 1
-
-
-def test_the_log_has_a_line_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 1.0, 6.0, 7.0, 12.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    lines: list[str] = []
-    show = model._logged(lines.append)
-    for n in range(1, 5):
-        show(n * 10**6, 9 * 10**6)
-    assert lines == ["fetched 2 of 9 MB, 0 MB/s", "fetched 4 of 9 MB, 0 MB/s"]
