@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from signing import sign, write_key
+from signing import PRIVATE, sign, write_key
 
 from dagster_project import cli
 from dagster_project.lib import signature
