@@ -90,6 +90,13 @@ def stored(bucket: Bucket, source: Path, request: pytest.FixtureRequest) -> Buck
 
 
 @pytest.fixture
+def bare(bucket: Bucket, source: Path) -> Bucket:
+    """The artifact in the bucket without a manifest, where that makes no difference."""
+    bucket.put_folder(source)
+    return bucket
+
+
+@pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten parts where the real size would make one, and short waits."""
     monkeypatch.setattr(partial, "PART", 1024)

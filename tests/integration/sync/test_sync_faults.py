@@ -49,14 +49,14 @@ def on_parts(fault: Fault, *, times: int = 10**9) -> Callable[[Request], Fault |
     ],
 )
 def test_a_passing_fault_costs_another_request(
-    stored: Any, source: Path, sync: Sync, fault: Fault, monkeypatch: pytest.MonkeyPatch
+    bare: Any, source: Path, sync: Sync, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefix, "READ_S", 0.3)
-    stored.proxy.fault = on_parts(fault, times=4)
-    found = sync(stored)
+    bare.proxy.fault = on_parts(fault, times=4)
+    found = sync(bare)
     assert found.tree_hash == model_store.read_artifact(source).tree_hash
     assert (found.path / BIG).read_bytes() == (source / BIG).read_bytes()
-    assert stored.proxy.count("GET", BIG) == 10 + 4
+    assert bare.proxy.count("GET", BIG) == 10 + 4
 
 
 def test_a_cut_body_goes_on_from_where_it_was_cut(
@@ -84,21 +84,22 @@ def test_a_cut_body_goes_on_from_where_it_was_cut(
         pytest.param(
             Fault(headers=(("x-amz-version-id", "v9"),)), "changed while", id="other version"
         ),
+        pytest.param(Fault(status=412), "changed while", id="replaced"),
         pytest.param(Fault(status=403), "access denied", id="denied meanwhile"),
         pytest.param(Fault(status=400), "token has expired", id="expired meanwhile"),
     ],
 )
 def test_a_lasting_fault_is_one_line_and_publishes_nothing(
-    stored: Any, sync: Sync, tmp_path: Path, fault: Fault, message: str
+    bare: Any, sync: Sync, tmp_path: Path, fault: Fault, message: str
 ) -> None:
-    stored.proxy.fault = on_parts(fault)
+    bare.proxy.fault = on_parts(fault)
     with pytest.raises(InputError, match=message) as caught:
-        sync(stored)
-    assert str(caught.value).startswith(f"{stored.uri}, {BIG}: ")
+        sync(bare)
+    assert str(caught.value).startswith(f"{bare.uri}, {BIG}: ")
     assert "\n" not in str(caught.value)
     assert [p.name for p in (tmp_path / "m").iterdir()] == [".sync"]
-    stored.proxy.clear()
-    assert sync(stored).bytes_fetched > 0  # nothing that was refused stands in the way
+    bare.proxy.clear()
+    assert sync(bare).bytes_fetched > 0  # nothing that was refused stands in the way
 
 
 def _with_sha256(bucket: Any, name: str, data: bytes) -> None:
@@ -223,10 +224,10 @@ def test_whether_a_manifest_is_there_must_be_told(
         sync(bucket)
 
 
-def test_a_web_server_is_no_s3(stored: Any, sync: Sync) -> None:
-    stored.proxy.fault = lambda _: Fault(headers=(("etag", ""),))
+def test_a_web_server_is_no_s3(bare: Any, sync: Sync) -> None:
+    bare.proxy.fault = lambda _: Fault(headers=(("etag", ""),))
     with pytest.raises(InputError, match="not one of S3; check AWS_ENDPOINT_URL"):
-        sync(stored)
+        sync(bare)
 
 
 @pytest.mark.parametrize(
@@ -296,11 +297,11 @@ def test_offline_nothing_else_will_do(
 
 
 @pytest.mark.parametrize("status", [403, 400, 503])
-def test_a_refusal_is_not_offline(stored: Any, sync: Sync, status: int) -> None:
-    sync(stored)
-    take_down(stored, Fault(status=status))
+def test_a_refusal_is_not_offline(bare: Any, sync: Sync, status: int) -> None:
+    sync(bare)
+    take_down(bare, Fault(status=status))
     with pytest.raises(InputError):
-        sync(stored)
+        sync(bare)
 
 
 def _full(*_: object, **__: object) -> None:

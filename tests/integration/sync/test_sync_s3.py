@@ -44,19 +44,20 @@ def test_an_artifact_in_s3_is_the_artifact_of_the_folder(
     total = found.files["bytes"].sum()
     assert counts[-1] == (total, total)
     assert (found.bytes_fetched, found.offline) == (total, False)
+    assert all(r.if_match for r in stored.proxy.requests if r.method == "GET")
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == sorted(
         [".sync", "current", found.tree_hash]
     )
 
 
 def test_a_prefix_without_its_slash_and_a_name_for_the_host_work_too(
-    stored: Any, sync: Sync, monkeypatch: pytest.MonkeyPatch
+    bare: Any, sync: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = sync(stored)
-    stored.prefix = stored.prefix.rstrip("/")
-    assert sync(stored).tree_hash == first.tree_hash
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://localhost:{stored.proxy.port}")
-    assert sync(stored).tree_hash == first.tree_hash
+    first = sync(bare)
+    bare.prefix = bare.prefix.rstrip("/")
+    assert sync(bare).tree_hash == first.tree_hash
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://localhost:{bare.proxy.port}")
+    assert sync(bare).tree_hash == first.tree_hash
 
 
 def test_an_unchanged_artifact_costs_heads_and_nothing_else(stored: Any, sync: Sync) -> None:
@@ -253,35 +254,33 @@ def test_a_reader_who_may_not_list_can_sync(
     ],
 )
 def test_wrong_credentials_are_one_line_without_a_secret(
-    stored: Any,
+    bare: Any,
     sync: Sync,
     monkeypatch: pytest.MonkeyPatch,
     key: str,
     secret: str,
     message: str,
 ) -> None:
-    first = sync(stored)
+    first = sync(bare)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
     with pytest.raises(InputError, match=message) as caught:
-        sync(stored)
+        sync(bare)
     assert "\n" not in str(caught.value)
     assert not any(s and s in str(caught.value) for s in (key, secret))
-    assert str(caught.value).startswith(stored.uri)
+    assert str(caught.value).startswith(bare.uri)
     assert first.path.exists()
 
 
-def test_a_wrong_clock_is_one_line(
-    stored: Any, sync: Sync, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_clock_is_one_line(bare: Any, sync: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
     late = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=2)
     monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: late)
     with pytest.raises(InputError, match="clock is wrong"):
-        sync(stored)
+        sync(bare)
 
 
 def test_a_profile_names_the_credentials(
-    stored: Any, sync: Sync, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bare: Any, sync: Sync, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -291,10 +290,10 @@ def test_a_profile_names_the_credentials(
     )
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
     monkeypatch.setenv("AWS_PROFILE", "lab")
-    assert sync(stored).bytes_fetched > 0
+    assert sync(bare).bytes_fetched > 0
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(InputError, match="profile"):
-        sync(stored)
+        sync(bare)
 
 
 def test_a_versioned_bucket_records_versions(
