@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -91,15 +92,16 @@ def dump(options: argparse.Namespace) -> None:
     _check_writable(options.out.parent)
     if options.out.is_dir():
         raise InputError(f"{options.out}: is a folder, a file is needed; pass another --out")
+    model_dir = options.model_dir.resolve()  # one model, should `current` flip meanwhile
     key = load_settings().model_public_key
     if key is not None:
-        require_signature(options.model_dir, key)
+        require_signature(model_dir, key)
     shard, n_shards = options.shard
     index = dataset.dataset_index(options.dataset_dir)
     with progress.bar(f"plan {options.split}", "image") as show:
         plan = plan_dump(
-            model_dir=options.model_dir,
-            tree_hash=model_store.read_artifact(options.model_dir).tree_hash,
+            model_dir=model_dir,
+            tree_hash=model_store.read_artifact(model_dir).tree_hash,
             dataset_dir=options.dataset_dir,
             rows=dataset.shard_rows(dataset.split_rows(index, options.split), shard, n_shards),
             shard=shard,
@@ -116,6 +118,8 @@ def dump(options: argparse.Namespace) -> None:
     segments = options.out.parent / f".{options.out.name}.segments"
     with progress.bar(f"dump {options.split}") as show:
         dumped = dump_to(plan, options.out, segments, on_progress=show)
+    with suppress(OSError):  # not there, or another dump of this file is at work
+        segments.rmdir()
     reused = "an equal dump was there, nothing computed"
     note = reused if dumped.reused else f"{dumped.failed} with an error"
     print(f"{options.out}: {dumped.rows} rows, {note}")

@@ -57,16 +57,17 @@ def build_dump(split: str, settings: Settings) -> dg.AssetsDefinition:
         from dagster_project.lib.inference.pictures import confidence_png
 
         key = context.partition_key
-        log = progress.lines(f"{split} shard {key}", context.log.info)
-        plan = _plan(settings, split, int(key), model_artifact, dataset_index, log)
+        name, say = f"{split} shard {key}", context.log.info
+        hashing, dumping = (progress.lines(f"{what} {name}", say) for what in ("plan", "dump"))
+        plan = _plan(settings, split, int(key), model_artifact, dataset_index, hashing)
         path = table_path(settings, DUMPS[split], key)
-        dumped = dump_to(plan, path, settings.store / "segments", on_progress=log)
+        dumped = dump_to(plan, path, settings.store / "segments", on_progress=dumping)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(plan.identity),
             metadata={
                 **_facts(dumped, plan, settings),
                 "dataset_version": dataset_index.version,
-                **show.inline(confidence_png(path, f"{split} shard {key}"), "confidence"),
+                **show.inline(confidence_png(path, name), "confidence"),
             },
         )
 

@@ -66,18 +66,19 @@ class Dumped:
     ----------
     path : its parquet file.
     rows, failed : images, and how many of them have an error in place of probabilities.
+    reused : an equal dump was there already, and was left as it is.
     stats : how it went; None where nothing had to be computed.
     """
 
     path: Path
     rows: int
     failed: int
+    reused: bool
     stats: DumpStats | None
 
-    @property
-    def reused(self) -> bool:
-        """Whether all of it was already there."""
-        return self.stats is None
+
+class _VanishedError(InputError):
+    """Segments that were there are not: whoever published the same dump has removed them."""
 
 
 def dump_to(
@@ -87,13 +88,21 @@ def dump_to(
 
     Equal has the same identity and, where one is asked for, the same kind of device.
     """
+    rows = plan.rows.height
     failed = _published(plan, out)
-    if failed is not None:
-        on_progress(plan.rows.height, plan.rows.height, "an equal dump was there")
-        return Dumped(out, plan.rows.height, failed, None)
-    stats = run_dump(plan, segments_dir, out, on_progress=on_progress)
-    discard_segments(segments_dir, plan.identity)
-    return Dumped(out, plan.rows.height, _n_failed(out), stats)
+    if failed is None:
+        try:
+            stats = run_dump(plan, segments_dir, out, on_progress=on_progress)
+        except (_VanishedError, FileNotFoundError):
+            # a retry beside a driver that nobody could kill: the other one was faster
+            failed = _published(plan, out)
+            if failed is None:
+                raise
+        discard_segments(segments_dir, plan.identity)
+    if failed is None:
+        return Dumped(out, rows, _n_failed(out), reused=False, stats=stats)
+    on_progress(rows, rows, "an equal dump was there")
+    return Dumped(out, rows, failed, reused=True, stats=None)
 
 
 def _published(plan: DumpPlan, out: Path) -> int | None:
@@ -189,7 +198,7 @@ class _Pieces:
         for number, span in enumerate(self.spans):
             table = self.read(number, span)
             if table is None:
-                raise InputError(f"{self.folder}: a segment vanished meanwhile; dump again")
+                raise _VanishedError(f"{self.folder}: a segment vanished meanwhile; dump again")
             yield table
 
 
@@ -228,10 +237,18 @@ def _compute(pieces: _Pieces, on_progress: OnProgress) -> DumpStats | None:
 def _engine(plan: DumpPlan, kind: str, batch_size: int) -> Engine:
     from dagster_project.lib.inference.engine import Engine
 
-    found = model_store.read_artifact(plan.model_dir).tree_hash
-    if found != plan.tree_hash:
-        raise InputError(f"{plan.model_dir}: tree hash is {found}, planned was {plan.tree_hash}")
-    model = checkpoint.load_model(plan.model_dir, device=kind, dtype=plan.options.dtype)
+    found = model_store.read_artifact(plan.model_dir)
+    if found.tree_hash != plan.tree_hash:
+        raise InputError(
+            f"{plan.model_dir}: tree hash is {found.tree_hash}, planned was {plan.tree_hash}"
+        )
+    hashes = dict(found.files.select("file", "sha256").iter_rows())
+    model = checkpoint.load_model(
+        plan.model_dir,
+        device=kind,
+        dtype=plan.options.dtype,
+        sha256=hashes[checkpoint.WEIGHTS],  # of the very bytes that are loaded
+    )
     return Engine(model, plan.options.tta, batch_size)
 
 
@@ -241,7 +258,7 @@ class _Batch:
 
     span: Span
     errors: list[str | None]
-    pending: Pending | None
+    pending: Sequence[Pending]
 
 
 def _piece(
@@ -279,7 +296,7 @@ def _started(
     errors = [str(image) if isinstance(image, DecodeError) else None for image in found]
     usable = [image for image in found if not isinstance(image, DecodeError)]
     if not usable:
-        return _Batch(span, errors, None)
+        return _Batch(span, errors, ())
     good = np.flatnonzero([error is None for error in errors])
     production, full = (answers[good] for answers in shapings(plan, *span))
     return _Batch(span, errors, engine.submit(np.stack(usable), production, full))
@@ -291,7 +308,7 @@ def _finished(plan: DumpPlan, engine: Engine, batch: _Batch) -> pa.Table:
     shape = (len(batch.errors), len(plan.spec.classes))
     values = {name: np.zeros(shape, dtype=np.float32) for name in names}
     errors = batch.errors
-    if batch.pending is not None:
+    if batch.pending:
         good = np.flatnonzero([error is None for error in errors])
         for name, computed in engine.collect(batch.pending).items():
             values[name][good] = computed

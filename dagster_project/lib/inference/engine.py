@@ -31,8 +31,14 @@ if TYPE_CHECKING:
     from dagster_project.lib.inference.checkpoint import LoadedModel
 
 _log = logging.getLogger(__name__)
-_CPU_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory")
-"""What torch's allocator says on a CPU, in a bare RuntimeError."""
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""How a bare RuntimeError says it: torch's allocator on a CPU, and libraries on a GPU."""
 
 
 @dataclass
@@ -51,7 +57,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Pending:
-    """A batch under way: its outputs on the device, the marks of its stages, what must live on."""
+    """Rows under way: their outputs on the device, the marks of its stages, what must live on."""
 
     outputs: Mapping[str, torch.Tensor]
     marks: Sequence[Any]
@@ -79,50 +85,49 @@ class Engine:
         pixels: npt.NDArray[np.uint8],
         production: npt.NDArray[np.float32],
         full: npt.NDArray[np.float32],
-    ) -> Pending:
-        """Start one batch.
+    ) -> list[Pending]:
+        """Start one batch: in one piece, or in several where memory was short.
 
         Parameters
         ----------
         pixels : (B, S, S, 3) uint8.
         production, full : (B, F) the two shapings of the questionnaire.
         """
-        marks = [self._mark()]
-        hosts = [torch.from_numpy(array) for array in (pixels, production, full)]
-        if self._on_gpu:
-            hosts = [host.pin_memory() for host in hosts]
-        moved = [host.to(self.model.device, non_blocking=True) for host in hosts]
-        marks.append(self._mark())
-        with torch.inference_mode():
-            outputs = self._views(moved[0], moved[1], moved[2])
-        marks.append(self._mark())
-        return Pending(outputs, marks, hosts)
-
-    def collect(self, pending: Pending) -> dict[str, npt.NDArray[np.float32]]:
-        """``{view: (B, K) float32}`` of a batch that was started; waits until it is done."""
-        out = {name: value.cpu().numpy() for name, value in pending.outputs.items()}
-        sent, arrived, done = pending.marks
-        self.times.transfer += self._between(sent, arrived)
-        self.times.model += self._between(arrived, done)
-        return out
-
-    def _views(
-        self, pixels: torch.Tensor, production: torch.Tensor, full: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
         rows = len(pixels)
         while True:
             size = self.batch_size
             try:
-                parts = [
-                    self._forward(*(tensor[i : i + size] for tensor in (pixels, production, full)))
+                return [
+                    self._start([array[i : i + size] for array in (pixels, production, full)])
                     for i in range(0, rows, size)
                 ]
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
                 self._halve(min(size, rows))
-            else:
-                return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def collect(self, pieces: Sequence[Pending]) -> dict[str, npt.NDArray[np.float32]]:
+        """``{view: (B, K) float32}`` of a batch that was started; waits until it is done."""
+        parts = []
+        for piece in pieces:
+            parts.append({name: value.cpu().numpy() for name, value in piece.outputs.items()})
+            sent, arrived, done = piece.marks
+            self.times.transfer += self._between(sent, arrived)
+            self.times.model += self._between(arrived, done)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _start(self, arrays: Sequence[npt.NDArray[Any]]) -> Pending:
+        """Send pixels and both shapings over, and start the forward passes."""
+        marks = [self._mark()]
+        hosts = [torch.from_numpy(array) for array in arrays]
+        if self._on_gpu:
+            hosts = [host.pin_memory() for host in hosts]
+        moved = [host.to(self.model.device, non_blocking=True) for host in hosts]
+        marks.append(self._mark())
+        with torch.inference_mode():
+            outputs = self._forward(*moved)
+        marks.append(self._mark())
+        return Pending(outputs, marks, hosts)
 
     def _forward(
         self, pixels: torch.Tensor, production: torch.Tensor, full: torch.Tensor
@@ -163,5 +168,5 @@ class Engine:
 
 def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        text in str(error) for text in _CPU_OUT_OF_MEMORY
+        text in str(error) for text in _OUT_OF_MEMORY
     )

@@ -27,7 +27,7 @@ import polars as pl
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.inference import preprocess as pre
-from dagster_project.lib.inference import questionnaire
+from dagster_project.lib.inference import questionnaire, views
 from dagster_project.lib.inference.precision import arithmetic, torch_dtype
 from dagster_project.lib.model_store.artifact import GOLDEN
 
@@ -187,8 +187,9 @@ def probabilities(
         raise InputError(f"{GOLDEN}: a picture cannot be used: {error}") from None
     pixels = pixels.to(model.device, torch_dtype(model.dtype))
     with sized_threads(model.module), torch.inference_mode(), arithmetic(model.dtype):
-        logits = model.module(pixels, features)
-        probs: Probabilities = torch.sigmoid(logits[0].float()).cpu().numpy()
+        # by the way that a dump goes, so that this way is what is checked
+        found = views.compute_views(model.module, pixels, features, features, tta=False)
+        probs: Probabilities = found[views.FULL_PLAIN][0].cpu().numpy()
     return probs
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import random
 import subprocess
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dagster_project.lib.errors import InputError, some
@@ -29,8 +30,8 @@ _log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
 LOCK_DIR = Path(tempfile.gettempdir()) / "tier-refit-gpu-leases"
-TIMEOUT_S = 600.0
 POLL_S = 0.2
+SAY_EVERY_S = 60.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _process_gpu: list[str] = []
 """The GPU this process's CUDA was initialised on: at most one, for the life of the process."""
@@ -63,14 +64,16 @@ def lease_device(requested: str, dtype: str = "float32") -> Iterator[str]:
 
 @contextmanager
 def lease_gpu(
-    gpus: Sequence[str], *, lock_dir: Path = LOCK_DIR, timeout_s: float = TIMEOUT_S
+    gpus: Sequence[str], *, lock_dir: Path = LOCK_DIR, timeout_s: float = math.inf
 ) -> Iterator[str | None]:
     """Hold one of ``gpus`` and make it the only visible one; None if there are none.
+
+    It waits for as long as others need theirs (a shard may take an hour), and says so.
 
     Raises
     ------
     InputError
-        None became free within ``timeout_s``.
+        None became free within ``timeout_s``, or the locks cannot be opened.
     """
     candidates = [gpu for gpu in gpus if gpu in _process_gpu] or list(gpus)
     if not candidates:
@@ -134,12 +137,13 @@ def _installed_gpus() -> list[str]:
 
 
 def _acquire(gpus: Sequence[str], lock_dir: Path, timeout_s: float) -> tuple[str, int]:
-    lock_dir.mkdir(parents=True, exist_ok=True)
+    _make_shared(lock_dir)
     deadline = time.monotonic() + timeout_s
+    say_at = time.monotonic() + POLL_S
     while True:
         # In random order, so that processes that start together do not queue for the first.
         for gpu in random.sample(list(gpus), len(gpus)):
-            lock = os.open(lock_dir / f"{gpu}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            lock = _open_lock(lock_dir / f"{gpu}.lock")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -148,15 +152,40 @@ def _acquire(gpus: Sequence[str], lock_dir: Path, timeout_s: float) -> tuple[str
                 os.close(lock)
                 raise
             else:
-                os.ftruncate(lock, 0)
-                os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)  # for people
+                with suppress(OSError):  # for people; another user's file can only be read
+                    os.ftruncate(lock, 0)
+                    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
                 return gpu, lock
         if time.monotonic() > deadline:
             raise InputError(
                 f"no GPU became free in {timeout_s:g} s; {some(gpus)} are leased, "
                 f"holders are named in {lock_dir}. Wait, or pass --device cpu"
             )
+        if time.monotonic() > say_at:
+            say_at = time.monotonic() + SAY_EVERY_S
+            _log.warning("waiting for a GPU: %s are leased", some(gpus))
         time.sleep(POLL_S)
+
+
+def _make_shared(lock_dir: Path) -> None:
+    """A folder in which every user of the machine may make locks, and remove only their own."""
+    if not lock_dir.is_dir():
+        lock_dir.mkdir(parents=True, exist_ok=True)
+        lock_dir.chmod(0o1777)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError:
+        pass
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # enough for a lock
+    except OSError as error:
+        raise InputError(
+            f"{path}: the GPU's lock cannot be opened ({error.strerror}); let every user of the "
+            "GPUs read it, and write to its folder"
+        ) from None
 
 
 def _torch_has_cuda() -> bool:

@@ -122,6 +122,7 @@ def plan_dump(
         not allowed. An unreadable image is none: it becomes a row with its error.
     """
     options = options or DumpOptions()
+    model_dir = model_dir.resolve()  # `current` may flip to another model before it is loaded
     _check_options(options, shard, n_shards)
     spec = checkpoint.read_spec(model_dir)
     if not dataset_dir.is_dir():

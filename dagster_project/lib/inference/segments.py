@@ -50,10 +50,11 @@ def read_segment(
 
 
 def discard_segments(segments_dir: Path, identity: str) -> None:
-    """Remove the segments of a dump that has been published."""
+    """Remove the segments of a dump that has been published.
+
+    ``segments_dir`` stays: another dump may be about to make its own folder there.
+    """
     shutil.rmtree(segments_dir / identity, ignore_errors=True)
-    if segments_dir.is_dir() and not any(segments_dir.iterdir()):
-        segments_dir.rmdir()
 
 
 def _path(folder: Path, number: int) -> Path:

@@ -68,6 +68,7 @@ def _both(
     module: Network, pixels: torch.Tensor, production: torch.Tensor, full: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sigmoids of one orientation under the two shapings."""
+    production, full = production.to(pixels.dtype), full.to(pixels.dtype)
     if module.encoder_sees_questionnaire:
         logits = [module(pixels, features) for features in (production, full)]
     else:

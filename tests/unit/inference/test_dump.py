@@ -218,7 +218,7 @@ def test_a_killed_dump_continues_with_the_same_bytes_and_only_the_rest_is_comput
     assert seen[0] == (5, 14)
     assert seen[-1] == (14, 14)
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-    assert not pieces.exists()
+    assert not any(pieces.iterdir())
 
 
 def test_a_torn_segment_and_one_of_another_layout_are_computed_again(
@@ -272,7 +272,7 @@ def pretend(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def lease(requested: str, dtype: str) -> Iterator[str]:
         yield device
 
-    def load(folder: Path, *, device: str, dtype: str) -> Any:
+    def load(folder: Path, **options: Any) -> Any:
         return replace(plain(folder), device="cpu")
 
     plain = checkpoint.load_model
@@ -498,6 +498,8 @@ class Memory:
 
 OUT_OF_MEMORY = [
     pytest.param(torch.OutOfMemoryError("CUDA out of memory"), id="gpu"),
+    pytest.param(RuntimeError("CUDA error: out of memory"), id="driver"),
+    pytest.param(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), id="cublas"),
     pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), id="cpu"),
     pytest.param(MemoryError(), id="python"),
 ]
@@ -667,3 +669,55 @@ def test_bfloat16_is_near_float32_and_recorded(planner: Planner, tmp_path: Path)
     pairs = zip(exact["probs"].to_pylist(), half["probs"].to_pylist(), strict=True)
     difference = max(np.abs(np.subtract(a, b)).max() for a, b in pairs if a)
     assert 0 < difference < 0.02
+
+
+def test_the_model_is_the_one_that_was_hashed_even_if_the_link_to_it_flips(
+    artifact: Path, dataset: tuple[Path, pl.DataFrame], tmp_path: Path
+) -> None:
+    link = tmp_path / "current"
+    link.symlink_to(artifact)
+    plan = dump.plan_dump(
+        model_dir=link,
+        tree_hash=model_store.read_artifact(link).tree_hash,
+        dataset_dir=dataset[0],
+        rows=dataset[1],
+        shard=0,
+        n_shards=1,
+        options=dump.DumpOptions(device="cpu"),
+    )
+    link.unlink()
+    link.symlink_to(tmp_path / "another")  # which is not even there
+    assert len(dumped(plan, tmp_path)) == 14
+
+
+def test_weights_that_change_between_hashing_and_loading_are_refused(
+    planner: Planner, artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = planner()
+    plain = model_store.read_artifact
+
+    def then_replaced(folder: Path) -> Any:
+        found = plain(folder)
+        state = torch.load(artifact / "best_model.pt", weights_only=True)
+        torch.save({k: v + 1 for k, v in state.items()}, artifact / "best_model.pt")
+        return found
+
+    monkeypatch.setattr(model_store, "read_artifact", then_replaced)
+    with pytest.raises(InputError, match=r"best_model.pt: sha256 is"):
+        dumped(plan, tmp_path)
+
+
+def test_the_slower_of_two_writers_of_one_shard_ends_with_the_dump_of_the_faster(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A driver that nobody could kill finishes beside its retry, and removes the segments."""
+    plan, out, pieces = planner(), tmp_path / "d.parquet", tmp_path / "segments"
+
+    def other_finishes(done: int, total: int, note: str = "") -> None:
+        if 8 <= done < total and not out.exists():  # its first segment is written
+            dump.dump_to(plan, out, pieces)
+
+    result = dump.dump_to(plan, out, pieces, on_progress=other_finishes)
+    assert (result.rows, result.failed, result.reused) == (14, 1, True)
+    assert not any(pieces.iterdir())
+    assert tables.read_metadata(out)["identity"] == plan.identity

@@ -57,12 +57,12 @@ def test_pixels_are_pinned_and_times_are_the_devices_own_on_a_gpu(
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
     before = engine.times.transfer, engine.times.model
-    pending = engine.submit(*batch(engine, 6))
-    assert pinned == [torch.uint8, torch.float32, torch.float32]  # bytes go over the bus
-    assert len(pending.keep) == 3  # alive until the copy is done
-    out = engine.collect(pending)
-    assert engine.times.transfer - before[0] == pytest.approx(2.0)
-    assert engine.times.model - before[1] == pytest.approx(2.0)
+    pieces = engine.submit(*batch(engine, 6))
+    assert pinned == 2 * [torch.uint8, torch.float32, torch.float32]  # bytes go over the bus
+    assert [len(piece.keep) for piece in pieces] == [3, 3]  # alive until the copy is done
+    out = engine.collect(pieces)
+    assert engine.times.transfer - before[0] == pytest.approx(4.0)
+    assert engine.times.model - before[1] == pytest.approx(4.0)
     for name, values in plain.items():
         assert np.array_equal(out[name], values)
 

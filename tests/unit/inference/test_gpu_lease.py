@@ -168,3 +168,42 @@ def test_letting_go_of_a_gpu_does_not_import_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
+
+
+def test_a_lock_of_another_user_can_be_held_though_not_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plain = os.open
+
+    def refuse_writing(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied")
+        return plain(path, flags, mode)
+
+    (tmp_path / "GPU-a0.lock").touch()
+    monkeypatch.setattr(os, "open", refuse_writing)
+    with gpu_lease.lease_gpu(["GPU-a0"], lock_dir=tmp_path) as gpu:
+        assert gpu == "GPU-a0"
+        with (
+            pytest.raises(InputError, match="became free"),
+            gpu_lease.lease_gpu(["GPU-a0"], lock_dir=tmp_path, timeout_s=0),
+        ):
+            pass
+    with (
+        pytest.raises(InputError, match="the GPU's lock cannot be opened"),
+        gpu_lease.lease_gpu(["GPU-b1"], lock_dir=tmp_path),
+    ):
+        pass
+
+
+def test_a_waiting_process_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gpu_lease, "POLL_S", 0.01)
+    with (
+        gpu_lease.lease_gpu(["GPU-a0"], lock_dir=tmp_path),
+        pytest.raises(InputError, match="became free"),
+        gpu_lease.lease_gpu(["GPU-a0"], lock_dir=tmp_path, timeout_s=0.1),
+    ):
+        pass
+    assert caplog.text.count("waiting for a GPU: 'GPU-a0' are leased") == 1
