@@ -172,9 +172,11 @@ def _from_s3(job: _Job, at: Prefix) -> Synced:
             raise prefix.changed(f"{at.shown}, {MANIFEST}")
     names = art.artifact_files(at.shown, now, manifest)
     wanted = {name: now[name] for name in names}
-    whole = _whole(job.dest / art.hash_of(manifest)) if manifest else None
+    whole = None
+    if manifest and _vouched(record, wanted, manifest):
+        whole = _whole(job.dest / art.hash_of(manifest))
     if whole:
-        _keep_beside(whole.path, texts)
+        _adopt(job, whole.path, texts)
         _remember(job, now, whole, texts)
         return whole
     expected = manifest if manifest is not None else _recorded(record, wanted)
@@ -189,13 +191,44 @@ def _unchanged(job: _Job, record: Record, now: Mapping[str, Head]) -> bool:
     return now == record.heads
 
 
+def _vouched(
+    record: Record | None, wanted: Mapping[str, Head], manifest: Mapping[str, str]
+) -> bool:
+    """Whether it is known without fetching that the objects are what the manifest lists.
+
+    A manifest that was left behind when the weights were replaced would else hide the new ones.
+    """
+    recorded = _recorded(record, wanted)
+    return all(
+        manifest[name] == recorded.get(name) or head.offers == ("sha256", manifest[name])
+        for name, head in wanted.items()
+    )
+
+
 def _keep_beside(folder: Path, texts: Mapping[str, bytes]) -> None:
-    """Write manifest and signature into a published folder that lacks them or has others."""
+    """Write manifest and signature into a folder."""
     for name, text in texts.items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != text:
-            with files.publish(path) as temp:
-                temp.write_bytes(text)
+        with files.publish(folder / name) as temp:
+            temp.write_bytes(text)
+
+
+def _adopt(job: _Job, folder: Path, texts: Mapping[str, bytes]) -> None:
+    """Bring manifest and signature into a published folder, once they are seen to hold there.
+
+    Without a key they decide nothing, and a folder in force is left alone: its signature may cover
+    the manifest that it has.
+    """
+    kept = {name: (folder / name).read_bytes() for name in job.asides if (folder / name).exists()}
+    if job.public_key is None or kept == texts:
+        return
+    tried = job.partials / "signed"
+    shutil.rmtree(tried, ignore_errors=True)
+    shutil.copytree(folder, tried, copy_function=os.link, ignore=lambda *_: job.asides)
+    _keep_beside(tried, texts)
+    require_signature(tried, job.public_key)
+    _keep_beside(folder, texts)
+    for name in kept.keys() - texts.keys():
+        (folder / name).unlink()
 
 
 def _known(job: _Job, record: Record, *, fast: bool) -> Synced | None:
@@ -250,7 +283,11 @@ def _fetch(
     """Fetch, verify and publish ``wanted``; ``now`` is all that was seen at the source."""
     sizes = {name: head.bytes for name, head in wanted.items()}
     versions = {name: [head.etag, head.version_id] for name, head in wanted.items()}
-    partial = half.prepare(job.partials / files.digest([sizes, versions]), sizes)
+    own = job.partials / files.digest([sizes, versions])
+    for other in job.partials.iterdir() if job.partials.is_dir() else ():
+        if other != own:  # of a version that is gone: it would hold the room of this one
+            shutil.rmtree(other)
+    partial = half.prepare(own, sizes)
     kept = sum(piece.stop - piece.start for piece in partial.kept)
     missing = sum(sizes.values()) - kept
     if kept:
@@ -314,10 +351,11 @@ def _from_folder(job: _Job, source: Path) -> Synced:
     present, texts = folders.names_in(source), folders.texts_of(source, job.asides)
     manifest = art.manifest_in(str(source), texts[MANIFEST]) if MANIFEST in texts else None
     names = art.artifact_files(str(source), present, manifest)
-    expected = manifest or folders.hash_files(source, names)
+    expected = folders.hash_files(source, names)
+    art.check_hashes(str(source), expected, manifest or {})
     known = _whole(job.dest / art.hash_of(expected))
     if known:
-        _keep_beside(known.path, texts)
+        _adopt(job, known.path, texts)
         return known
     shutil.rmtree(job.partials, ignore_errors=True)
     sizes = folders.sizes_of(source, names)
@@ -340,7 +378,7 @@ def _publish(job: _Job, fetched: Path, tree: str, texts: Mapping[str, bytes]) ->
     folder = job.dest / tree
     if folder.exists():
         if _whole(folder):
-            _keep_beside(folder, texts)
+            _adopt(job, folder, texts)
             return
         aside = job.partials / "altered"
         shutil.rmtree(aside, ignore_errors=True)

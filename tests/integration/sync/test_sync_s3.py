@@ -114,7 +114,7 @@ def test_a_replaced_checkpoint_of_the_same_size_is_fetched(stored: Any, sync: Sy
     assert (second.path / "config.json").read_bytes() == (first.path / "config.json").read_bytes()
 
 
-def test_going_back_to_a_published_artifact_with_a_manifest_transfers_the_manifest_only(
+def test_going_back_to_a_published_artifact_brings_it_into_force_again(
     bucket: Any, source: Path, sync: Sync, tmp_path: Path
 ) -> None:
     art.write_manifest(source)
@@ -124,13 +124,50 @@ def test_going_back_to_a_published_artifact_with_a_manifest_transfers_the_manife
     art.write_manifest(source)
     bucket.put_folder(source)
     second = sync(bucket)
-    stored = {p.name: p.read_bytes() for p in first.path.iterdir()}
-    for name, data in stored.items():
-        bucket.put(name, data)
-    bucket.proxy.clear()
+    for path in first.path.iterdir():
+        bucket.put(path.name, path.read_bytes())
     assert sync(bucket).tree_hash == first.tree_hash != second.tree_hash
     assert model_store.current(tmp_path / "m") == first.path
-    assert bucket.proxy.body_bytes == len(stored["manifest.json"])
+
+
+def test_weights_replaced_under_a_manifest_that_was_left_behind_are_refused(
+    bucket: Any, source: Path, sync: Sync, tmp_path: Path
+) -> None:
+    """Same size, other bytes: the old artifact is here and fits the manifest, and hides nothing."""
+    art.write_manifest(source)
+    bucket.put_folder(source)
+    first = sync(bucket)
+    old = (source / "best_model.pt").read_bytes()
+    bucket.put("best_model.pt", old[::-1])
+    digests = [hashlib.sha256(data).hexdigest() for data in (old[::-1], old)]
+    for _ in range(2):
+        with pytest.raises(
+            InputError, match=rf"best_model.pt: sha256 is {digests[0]}, .*{digests[1]}"
+        ):
+            sync(bucket)
+    assert model_store.current(tmp_path / "m") == first.path
+    bucket.put("best_model.pt", old)
+    assert sync(bucket).tree_hash == first.tree_hash
+
+
+def test_a_half_download_of_a_version_that_is_gone_gives_its_room_back(
+    bucket: Any, source: Path, sync: Sync, tmp_path: Path, small_parts: None
+) -> None:
+    bucket.put_folder(source)
+
+    def killed(done: int, total: int, note: str = "") -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sync(bucket, on_progress=killed)
+    partials = tmp_path / "m" / ".sync" / "partial"
+    [half] = [path for folder in partials.iterdir() for path in folder.iterdir()]
+    bucket.put("best_model.pt", b"new" * 4000)
+
+    def look(done: int, total: int, note: str = "") -> None:
+        assert not half.exists()
+
+    sync(bucket, on_progress=look)
 
 
 def test_a_golden_file_or_a_manifest_that_appears_later_is_noticed(

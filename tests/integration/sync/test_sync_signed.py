@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from signing import sign, write_key
 
 from dagster_project.lib import model_store
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.model_store import artifact as art
 from dagster_project.lib.signature import SIGNATURE, require_signature
 
 Sync = Callable[..., model_store.Synced]
@@ -85,3 +87,31 @@ def test_a_signed_folder_is_synced_with_its_signature(
     found = model_store.sync(str(source), tmp_path / "m", public_key=key)
     assert require_signature(found.path, key)
     assert model_store.current(tmp_path / "m") == found.path
+
+
+def test_a_signature_that_does_not_hold_leaves_the_artifact_in_force_as_it_was(
+    bucket: Any, source: Path, sync: Sync, key: Path
+) -> None:
+    art.write_manifest(source)
+    sign(source)
+    bucket.put_folder(source)
+    first = sync(bucket, public_key=key)
+    before = {p.name: p.read_bytes() for p in first.path.iterdir()}
+    sign(source, private=ec.generate_private_key(ec.SECP256R1()))
+    bucket.put_folder(source)
+    with pytest.raises(InputError, match="not signed with the key"):
+        sync(bucket, public_key=key)
+    assert {p.name: p.read_bytes() for p in first.path.iterdir()} == before
+    assert require_signature(first.path, key)
+
+
+def test_without_the_key_a_reformatted_manifest_does_not_break_a_signed_artifact(
+    bucket: Any, source: Path, sync: Sync, key: Path
+) -> None:
+    art.write_manifest(source)
+    sign(source)
+    bucket.put_folder(source)
+    first = sync(bucket, public_key=key)
+    bucket.put("manifest.json", (source / "manifest.json").read_bytes() + b"\n")
+    assert sync(bucket).path == first.path
+    assert require_signature(first.path, key)
