@@ -217,8 +217,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file")
     try:
         value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path.name}: not JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path.name}: not JSON ({str(error)[:80]})") from None
     if not isinstance(value, dict):
         raise InputError(f"{path.name}: expected a JSON object, got {type(value).__name__}")
     return value

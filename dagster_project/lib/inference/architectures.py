@@ -42,6 +42,8 @@ HEADS = ("linear", "mlp")
 LARGEST = {"num_hidden_layers": 512, "image_size": 4096}
 """Above these a config describes no network that could be loaded; other sizes: ``_LARGEST``."""
 _LARGEST = 65_536
+_LARGEST_WEIGHT = 1 << 28
+"""Elements of one weight: ten times the largest of MedSigLIP, and a gigabyte."""
 
 
 class Network(Protocol):
@@ -162,7 +164,7 @@ def build(config: Mapping[str, Any], n_features: int, n_classes: int) -> Any:
         Unknown architecture, key, pooling or head; an entry point that is broken, ambiguous or has
         a built-in name. Nothing is ever downloaded.
     """
-    name = config.get("architecture")
+    name = str(config.get("architecture"))[:80]
     added = _added(name)
     if added is not None:
         return _build_added(added, config, n_features, n_classes)
@@ -286,7 +288,14 @@ def _vision_config(config: Mapping[str, Any]) -> Any:
         raise InputError(f"config.json, vision: unknown keys {some(unknown)}; correct them")
     for key, value in given.items():
         _check_kind(key, value, defaults.get(key))
-    vision = SiglipVisionConfig(**given)
+    try:
+        vision: Any = SiglipVisionConfig(**given)
+    except Exception as error:  # noqa: BLE001 - whatever transformers' own validation raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"config.json, vision: transformers refuses it ({reason})") from None
+    widest = max(vision.hidden_size, vision.intermediate_size, 3 * vision.patch_size**2)
+    tokens = (vision.image_size // vision.patch_size) ** 2
+    _check_weight("vision", vision.hidden_size, max(widest, tokens))
     if vision.hidden_act not in ACT2FN or vision.num_channels != 3:
         raise InputError("config.json, vision: hidden_act is unknown, or num_channels is not 3")
     if vision.hidden_size % vision.num_attention_heads:
@@ -313,14 +322,24 @@ def _check_kind(key: str, value: object, default: object) -> None:
         raise InputError(f"config.json, vision.{key}: got {value}; at most {most}")
 
 
+def _check_weight(where: str, rows: int, columns: int) -> None:
+    """Refuse a weight that nobody has memory for before any is asked for."""
+    if rows * columns > _LARGEST_WEIGHT:
+        raise InputError(
+            f"config.json, {where}: describes a weight of {rows} x {columns}; at most "
+            f"{_LARGEST_WEIGHT} elements"
+        )
+
+
 def _head(head: object, width: int, n_classes: int) -> nn.Module:
     kind = head.get("type") if isinstance(head, Mapping) else None
     if kind == "linear":
         return nn.Linear(width, n_classes)
     if isinstance(head, Mapping) and kind == "mlp":
         hidden = head.get("hidden")
-        if not isinstance(hidden, int) or hidden < 1:
+        if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1:
             raise InputError(f"config.json, head.hidden: got {hidden!r}; a whole number >= 1")
+        _check_weight("head.hidden", hidden, max(width, n_classes))
         return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, n_classes))
     raise InputError(f"config.json, head.type: got {kind!r}; allowed are {some(HEADS)}")
 

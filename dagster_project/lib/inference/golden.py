@@ -124,7 +124,7 @@ def parse_golden(golden: Mapping[str, Any], n_classes: int) -> tuple[float, list
             )
             for case in golden["cases"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{GOLDEN}: not of the documented form ({error!r})") from None
     if not 0 < tolerance <= LARGEST_TOLERANCE:
         raise InputError(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +195,17 @@ def to_tensor(image: Pixels, preprocess: Preprocess) -> torch.Tensor:
     return normalise(torch.from_numpy(resize(image, preprocess))[None], preprocess)[0]
 
 
+def finite_number(value: object) -> bool:
+    """Whether a value from JSON is a number that a float can hold (no NaN, no 10^400, no bool).
+
+    >>> [finite_number(x) for x in (1, 0.5, float("nan"), 10**400, True, "1")]
+    [True, True, False, False, False, False]
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -sys.float_info.max <= value <= sys.float_info.max
+
+
 def _float32() -> torch.dtype:
     import torch
 
@@ -276,6 +288,8 @@ def _choice(raw: Mapping[str, Any], key: str, allowed: tuple[object, ...]) -> No
 def _triple(raw: Mapping[str, Any], key: str) -> tuple[float, float, float]:
     value = raw[key]
     numbers = value if isinstance(value, list | tuple) else []
-    if len(numbers) != 3 or not all(isinstance(x, int | float) for x in numbers):
-        raise InputError(f"config.json, preprocess.{key}: got {value!r}; three numbers are needed")
+    if len(numbers) != 3 or not all(finite_number(x) for x in numbers):
+        raise InputError(
+            f"config.json, preprocess.{key}: got {str(value)[:80]}; three numbers are needed"
+        )
     return float(numbers[0]), float(numbers[1]), float(numbers[2])

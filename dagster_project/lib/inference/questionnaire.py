@@ -8,7 +8,6 @@ N = rows, F = encoded width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import polars as pl
 
 from dagster_project.lib import files
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.inference.preprocess import finite_number
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -231,11 +231,7 @@ def _values(where: str, values: object) -> tuple[str, ...]:
 
 
 def _range(where: str, limits: object) -> tuple[float, float]:
-    numbers = (
-        [float(x) for x in limits if isinstance(x, int | float) and math.isfinite(x)]
-        if isinstance(limits, list)
-        else []
-    )
+    numbers = [float(x) for x in limits if finite_number(x)] if isinstance(limits, list) else []
     if not isinstance(limits, list) or len(limits) != 2 or len(numbers) != 2:
         raise InputError(f"{where}: range must be [lowest, highest]")
     if numbers[0] >= numbers[1]:
