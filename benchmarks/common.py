@@ -1,4 +1,4 @@
-"""What the benchmarks share: photographs, an artifact of a given size, medians, results.
+"""What the benchmarks of the dump share: photographs, an artifact of a given size, medians.
 
 Not a benchmark itself.
 """
@@ -6,9 +6,7 @@ Not a benchmark itself.
 from __future__ import annotations
 
 import io
-import json
 import os
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +17,8 @@ import polars as pl
 import torch
 from PIL import Image
 
-from dagster_project.lib.inference import architectures, checkpoint, device, questionnaire
+from dagster_project.lib.inference import architectures, checkpoint, questionnaire
 
-RESULTS = Path(".benchmarks")
 MID_SIZE = {
     "hidden_size": 384,
     "intermediate_size": 1536,
@@ -121,16 +118,3 @@ def make_artifact(folder: Path, vision: Mapping[str, int]) -> None:
 def spread(values: Sequence[float]) -> str:
     """Median with range."""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
-def report(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table, and write it as JSON with the hardware named."""
-    columns = list(rows[0])
-    table = [columns, *([str(row.get(column, "")) for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
-    RESULTS.mkdir(exist_ok=True)
-    hardware = {"cpu": device.name_of("cpu"), "cores": os.cpu_count(), "system": platform.system()}
-    text = json.dumps({"hardware": hardware, "rows": list(rows)}, indent=2)
-    (RESULTS / f"{name}.json").write_text(text + "\n")

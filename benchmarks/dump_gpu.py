@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import MEDSIGLIP, make_artifact, make_dataset, report
+from common import MEDSIGLIP, make_artifact, make_dataset
 from dump_speed import planned
+from result import report
 
 from dagster_project.lib.inference import device, dump, gpu_lease
 

@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import SMALL, make_artifact, make_dataset, report
+from common import SMALL, make_artifact, make_dataset
+from result import report
 
 ROWS = (10_000, 100_000)
 CHILD = """

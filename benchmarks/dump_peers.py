@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import MID_SIZE, make_artifact, make_dataset, report
+from common import MID_SIZE, make_artifact, make_dataset
 from dump_speed import BATCH, planned
 from PIL import Image
+from result import report
 from transformers import SiglipImageProcessor
 
 from dagster_project.lib.inference import checkpoint, dump, preprocess

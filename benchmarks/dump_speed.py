@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import MID_SIZE, make_artifact, make_dataset, report, spread
+from common import MID_SIZE, make_artifact, make_dataset, spread
+from result import report
 
 from dagster_project.lib import dataset, model_store
 from dagster_project.lib.inference import checkpoint, dump, preprocess, views

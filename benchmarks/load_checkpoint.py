@@ -10,7 +10,6 @@ over the file's size, each in a fresh interpreter. Results: a table, and JSON in
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -21,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from result import save
 
 from dagster_project.lib.inference import safe_checkpoint
 
 BUDGET = 4.0
 WIDTH = 1152
-OUT = Path(".benchmarks") / "load_checkpoint.json"
 
 
 def ours(path: Path) -> dict[str, torch.Tensor]:
@@ -114,8 +113,7 @@ def main() -> None:
         path = Path(folder) / "big.pt"
         write_checkpoint(path, options.megabytes)
         found = measure(path, options.pairs)
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    out = save("load_checkpoint", [found])
     print(f"| loader | median s of {path.name}, {found['bytes']} bytes | extra memory, MB |")
     print("|---|---|---|")
     for loader in LOADERS:
@@ -124,7 +122,7 @@ def main() -> None:
     ratio = found["ratio"]
     print(
         f"ours / torch: median {ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}, "
-        f"{options.pairs} pairs; budget {BUDGET:g}); {OUT}"
+        f"{options.pairs} pairs; budget {BUDGET:g}); {out}"
     )
     if ratio["median"] > BUDGET:
         sys.exit(1)

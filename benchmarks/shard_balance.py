@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import report
+from result import report
 
 SPEEDS = {"GPU-slow": 1.0, "GPU-fast": 1.7}
 WORK_S = 40.0

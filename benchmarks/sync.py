@@ -10,7 +10,6 @@ with the SHA-256 of what it fetched. Ratios of medians; written to ``.benchmarks
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import resource
@@ -25,8 +24,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import seaweed
+from result import RESULTS, save
 
-RESULT = Path(".benchmarks/sync.json")
 URI = f"s3://{seaweed.BUCKET}/bench/"
 SMALL = ("config.json", "feature_schema.json", "labels.txt")
 OURS, AWS, AWS_HASHED = "tier-refit sync", "aws s3 sync", "aws s3 sync + sha256"
@@ -88,8 +87,8 @@ Runs = dict[str, list[tuple[float, float]]]
 
 def measure(aws: str | None, megabytes: int, pairs: int) -> Runs:
     """Every run, by contestant; they take turns, after one round that is thrown away."""
-    RESULT.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=RESULT.parent) as temp, seaweed.seaweed() as port:
+    RESULTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=RESULTS) as temp, seaweed.seaweed() as port:
         folder = Path(temp)
         upload(port, megabytes, folder)
         env = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
@@ -128,7 +127,7 @@ def main() -> None:
         )
     if AWS not in table:
         print(f"{AWS}: not measured (no aws on PATH; pass --aws)")
-    RESULT.write_text(json.dumps({"megabytes": options.megabytes, "rows": table}, indent=2) + "\n")
+    save("sync", [{"": n, "megabytes": options.megabytes, **its} for n, its in table.items()])
 
 
 if __name__ == "__main__":
