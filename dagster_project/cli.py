@@ -154,9 +154,9 @@ def refit(options: argparse.Namespace) -> None:
     """Thresholds with their evidence and release, from probabilities and labels."""
     from dagster_project.lib.labels.given import given_version
     from dagster_project.lib.probability_table import read_probabilities
-    from dagster_project.lib.tiers import refit as fitting
+    from dagster_project.lib.release import refit as fitting
+    from dagster_project.lib.release.bundle import provenance_of
     from dagster_project.lib.tiers.policy import DEFAULT_POLICY, read_policy
-    from dagster_project.lib.tiers.release import provenance_of
     from dagster_project.lib.tiers.reports import LabelsInfo
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 

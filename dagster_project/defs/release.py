@@ -18,7 +18,7 @@ from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
-    from dagster_project.lib.tiers.release import Provenance
+    from dagster_project.lib.release.bundle import Provenance
     from dagster_project.lib.tiers.thresholds import Thresholds
 
 LATEST = "latest"
@@ -36,7 +36,7 @@ def deployed_thresholds(settings: Settings) -> "Thresholds | None":
 
 def provenance_of(tier_thresholds: StoredTable) -> "Provenance":
     """What the fit's probabilities were, as the scored rows carried it."""
-    from dagster_project.lib.tiers.release import Provenance
+    from dagster_project.lib.release.bundle import Provenance
     from dagster_project.lib.tiers.scored_rows import ScoreCounts
 
     carried = tier_thresholds.metadata
@@ -61,7 +61,7 @@ def threshold_release(
     import polars as pl
 
     from dagster_project.lib import files
-    from dagster_project.lib.tiers import release, release_gate
+    from dagster_project.lib.release import bundle, conditions
     from dagster_project.lib.tiers.policy import TierPolicy
     from dagster_project.lib.tiers.selection import ThresholdFit
 
@@ -69,7 +69,7 @@ def threshold_release(
     report = json.loads(tier_report.metadata["report"])
     # not the report's own thresholds: either may have been materialized alone since
     fit = ThresholdFit.model_validate_json(tier_thresholds.metadata["fit"])
-    blocked = release_gate.release_gate(
+    blocked = conditions.blocking_reasons(
         report,
         fit.thresholds,
         deployed_thresholds(settings),
@@ -80,16 +80,16 @@ def threshold_release(
         blocked.append("the report was made on other labels; make it again")
     if blocked:
         raise dg.Failure(f"release blocked: {'; '.join(blocked)}", allow_retries=False)
-    contents = release.release_files(report, policy, provenance_of(tier_thresholds))
+    contents = bundle.release_files(report, policy, provenance_of(tier_thresholds))
     run = {
         "run_id": context.run.run_id,
         "job": context.run.job_name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
     }
-    folder = release.write_release(settings.releases_dir, contents, run=run)
+    folder = bundle.write_release(settings.releases_dir, contents, run=run)
     files.point(settings.releases_dir / LATEST, folder.name)
-    sums = release.read_sums(folder)
+    sums = bundle.read_sums(folder)
     listed = pl.DataFrame({"file": list(sums), "sha256": list(sums.values())})
     return dg.MaterializeResult(
         value=StoredTable.of(listed),

@@ -321,9 +321,9 @@ def _published(
 @dg.asset_check(asset=tier_thresholds, blocking=True)
 def thresholds_ordered(tier_thresholds: StoredTable) -> dg.AssetCheckResult:
     """0 <= refer <= confident <= 1."""
-    from dagster_project.lib.tiers import release_gate
+    from dagster_project.lib.release import conditions
 
-    passed, facts = release_gate.thresholds_ordered(fit_of(tier_thresholds).thresholds)
+    passed, facts = conditions.thresholds_ordered(fit_of(tier_thresholds).thresholds)
     return dg.AssetCheckResult(passed=passed, metadata=facts)
 
 
@@ -332,11 +332,11 @@ def change_within_bound(
     settings: dg.ResourceParam[Settings], tier_report: StoredTable
 ) -> dg.AssetCheckResult:
     """No threshold moved further from the deployed one than is allowed."""
-    from dagster_project.lib.tiers import release_gate
+    from dagster_project.lib.release import conditions
     from dagster_project.lib.tiers.thresholds import Thresholds
 
     report = json.loads(tier_report.metadata["report"])
-    passed, facts = release_gate.change_bounded(
+    passed, facts = conditions.change_bounded(
         Thresholds(**report["thresholds"]),
         deployed_thresholds(settings),
         settings.max_threshold_change,
@@ -347,9 +347,9 @@ def change_within_bound(
 @dg.asset_check(asset=tier_report, blocking=True)
 def tiers_sum_to_n(tier_report: StoredTable) -> dg.AssetCheckResult:
     """Every row is in exactly one tier."""
-    from dagster_project.lib.tiers import release_gate
+    from dagster_project.lib.release import conditions
 
-    passed, facts = release_gate.tiers_sum(json.loads(tier_report.metadata["report"]))
+    passed, facts = conditions.tiers_sum(json.loads(tier_report.metadata["report"]))
     return dg.AssetCheckResult(passed=passed, metadata=facts)
 
 
@@ -363,20 +363,20 @@ def every_image_accounted_for(
 ) -> dg.AssetCheckResult:
     """Each image of the test split is scored, or counted where it was left out."""
     from dagster_project.lib import dataset
-    from dagster_project.lib.tiers import release_gate
+    from dagster_project.lib.release import conditions
 
     counts = json.loads(scored_test_rows.metadata["counts"])
     n_split = dataset.split_rows(dataset_index.frame, "test").height
-    passed, facts = release_gate.rows_accounted(len(scored_test_rows), counts, n_split)
+    passed, facts = conditions.rows_accounted(len(scored_test_rows), counts, n_split)
     return dg.AssetCheckResult(passed=passed, metadata=facts)
 
 
 @dg.asset_check(asset=tier_report)
 def rounding_kept(tier_report: StoredTable) -> dg.AssetCheckResult:
     """Rounding to three decimals left each rule's own figure near what was fitted."""
-    from dagster_project.lib.tiers import release_gate
+    from dagster_project.lib.release import conditions
 
-    passed, facts = release_gate.rounding_kept(json.loads(tier_report.metadata["report"]))
+    passed, facts = conditions.rounding_kept(json.loads(tier_report.metadata["report"]))
     severity = dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(passed=passed, severity=severity, metadata=facts)
 

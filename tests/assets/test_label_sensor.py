@@ -17,7 +17,8 @@ from harness import CLASSES, MODEL_B, Harness
 
 from dagster_project.defs import jobs
 from dagster_project.defs.label_sensor import MAX_ATTEMPTS, WANTED_TAG, fitted_basis
-from dagster_project.lib.tiers import release, selection
+from dagster_project.lib.release import bundle
+from dagster_project.lib.tiers import selection
 
 
 def votes(harness: Harness, n: int, label: str = CLASSES[0]) -> list[tuple[str, str, str]]:
@@ -318,7 +319,7 @@ def test_a_refit_that_dies_after_its_fit_is_tried_again(
 
     fitted.drop("ann.csv", votes(fitted, 3))
     with monkeypatch.context() as patch:
-        patch.setattr(release, "write_release", full)
+        patch.setattr(bundle, "write_release", full)
         assert not fitted.run_request(fitted.request()).success
     assert fitted.count("tier_thresholds") == 2
     fitted.refit()

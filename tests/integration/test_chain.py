@@ -19,7 +19,7 @@ from dagster_project.definitions import build_definitions
 from dagster_project.defs.label_sensor import fitted_basis
 from dagster_project.lib import tables
 from dagster_project.lib.demo.population import SMALL
-from dagster_project.lib.tiers.release import verify
+from dagster_project.lib.release.bundle import verify
 from dagster_project.settings import load_settings
 from dagster_project.walkthrough import run_demo
 

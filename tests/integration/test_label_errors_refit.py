@@ -14,9 +14,9 @@ import pytest
 
 from dagster_project.lib.labels.consensus import clean_labels
 from dagster_project.lib.probability_table import ProbabilityTable
-from dagster_project.lib.tiers import release
+from dagster_project.lib.release import bundle
+from dagster_project.lib.release.refit import refit, write_refit
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, TierPolicy, parse_policy
-from dagster_project.lib.tiers.refit import refit, write_refit
 from dagster_project.lib.tiers.reports import LabelsInfo
 from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
@@ -92,10 +92,10 @@ def test_the_documented_numbers_come_out(
     table, given, cleaned = load(name)
     labels = given if kind == "given" else cleaned
     info = LabelsInfo(kind, provisional=kind == "given", n_reviewed=0)
-    provenance = release.provenance_of(table, score_counts(table, labels))
+    provenance = bundle.provenance_of(table, score_counts(table, labels))
     result = refit(score_rows(table, labels), policy, labels=info, provenance=provenance)
     out = write_refit(result, tmp_path / "out")
-    assert release.verify(out) == []
+    assert bundle.verify(out) == []
     report = json.loads((out / "tier_reports.json").read_text())
     assert (report["thresholds"]["confident"], report["thresholds"]["refer"]) == thresholds
     assert tuple(tier["n"] for tier in report["tiers"].values()) == tiers

@@ -41,11 +41,15 @@ class ReferRule(_Part):
 
 
 class PossibleItem(_Part):
-    """Items with probability > ``cut`` are highlighted: at least ``floor``, at most ``cap``."""
+    """Items with probability > ``cut`` are highlighted: at least ``floor``, at most ``cap``.
+
+    ``sweep``: the other cuts that are shown beside it.
+    """
 
     cut: Share = 0.25
     floor: int = Field(1, strict=True, ge=1, le=3)
     cap: int = Field(3, strict=True, ge=1, le=3)
+    sweep: tuple[Share, ...] = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -55,20 +59,54 @@ class PossibleItem(_Part):
 
 
 class Certify(_Part):
-    """What a certificate would be asked for. Recorded; certificates are not available yet."""
+    """What a certificate must hold, and on which terms (docs/evidence.md).
+
+    Attributes
+    ----------
+    delta : probability, over the draw of patients, that a certificate is issued wrongly.
+    enforce : release the certified threshold in place of the plug-in one.
+    start : the strictest threshold that is tested; None: 1.0 for a bound on the confident-wrong
+        share alone, :data:`START_WITH_ACCURACY` where covered accuracy is bounded too.
+    min_coverage : a certificate that covers less is none; None: any coverage above 0.
+    max_images_per_patient : images of one patient that count; declared, never read off the rows.
+    models : how many models are compared on these rows; each is tested at delta / models.
+    subgroups : metadata columns; the certificate must hold in every one of their groups.
+    """
 
     delta: float = Field(0.05, strict=True, gt=0, lt=1)
     enforce: bool = Field(False, strict=True)
     start: Share | None = None
     min_coverage: Share | None = None
-    max_images_per_patient: int | None = Field(None, strict=True, ge=1)
+    max_images_per_patient: int = Field(5, strict=True, ge=1, le=1000)
+    models: int = Field(1, strict=True, ge=1)
+    subgroups: tuple[str, ...] = ()
 
-    @field_validator("enforce")
-    @classmethod
-    def _not_yet(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("certificates are not available yet; leave it out or set false")
-        return value
+
+START_WITH_ACCURACY = 0.95
+"""Covered accuracy cannot be shown where nearly nothing is covered; a constant, not a choice."""
+
+
+class TierNoise(_Part):
+    """Share of wrong labels in each tier at most, as a reader study or a paper gives it."""
+
+    confident: Share
+    possible: Share
+    refer: Share
+
+
+class Accept(_Part):
+    """Acceptance criteria at the released values; one that is not met blocks the release.
+
+    ``confident_wrong_share`` and ``covered_top1`` are also what a certificate tests, besides the
+    rule's own target. ``certified``: the released threshold must be certified.
+    """
+
+    confident_wrong_share: Share | None = Field(None, description="at most")
+    covered_top1: Share | None = Field(None, description="at least")
+    coverage: Share | None = Field(None, description="at least")
+    refer_share: Share | None = Field(None, description="at most")
+    kept_top3: Share | None = Field(None, description="at least")
+    certified: bool = Field(False, strict=True)
 
 
 class Allowed(_Part):
@@ -86,14 +124,15 @@ class Allowed(_Part):
 
 
 class TierPolicy(_Part):
-    """The whole policy. ``accept`` is recorded with the release and not evaluated yet."""
+    """The whole policy: the protocol, fixed before the labels are seen."""
 
     confident: ConfidentRule
     refer: ReferRule
     possible_item: PossibleItem = PossibleItem()
     certify: Certify = Certify()
     allowed: Allowed = Allowed()
-    accept: dict[str, Any] = Field(default_factory=dict)
+    accept: Accept = Accept()
+    label_noise: TierNoise | None = None
 
     @model_validator(mode="after")
     def _fixed_values_ordered(self) -> Self:
@@ -175,5 +214,7 @@ def _fault(detail: ErrorDetails) -> str:
 
 
 def _known_keys() -> list[str]:
-    parts = (TierPolicy, ConfidentRule, ReferRule, PossibleItem, Certify, Allowed)
+    parts = (
+        TierPolicy, ConfidentRule, ReferRule, PossibleItem, Certify, Allowed, Accept, TierNoise
+    )  # fmt: skip
     return sorted({name for part in parts for name in part.model_fields})

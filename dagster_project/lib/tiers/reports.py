@@ -1,7 +1,7 @@
 """What the thresholds do to these rows: tiers, outcomes, candidates, highlights, who crosses.
 
 Belongs: every table and ``tier_reports.json``, counted at the released values.
-Does not: choosing thresholds (``selection``), files (``release``), pictures.
+Does not: choosing thresholds (``selection``), files (``lib.release``), pictures.
 Concept: integer counts over one set of rows, one division at the end; a rate without rows is null.
 """
 

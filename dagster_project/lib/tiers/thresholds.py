@@ -1,7 +1,7 @@
 """The three numbers in service, and the grid they are released on.
 
 Belongs: the value class, rounding towards safety, reading what is deployed now.
-Does not: choosing thresholds (``selection``), judging them (``release_gate``).
+Does not: choosing thresholds (``selection``), judging them (``release.conditions``).
 Concept: a threshold is a float64 k/1000; a stored float32 probability is widened to float64, which
 is exact, and compared with it. Nothing is ever rounded before a comparison.
 """
@@ -30,7 +30,7 @@ ENV_NAMES = {
 class Thresholds:
     """Confident if score >= ``confident``; refer if score < ``refer``; items > ``possible_item``.
 
-    Not validated here: a proposal may be wrong, and ``release_gate`` must be able to say so.
+    Not validated here: a proposal may be wrong, and ``release.conditions`` must be able to say so.
     """
 
     confident: float

@@ -40,12 +40,12 @@ def test_all_further_keys_of_the_contract_are_read() -> None:
         {
             **with_part("certify", **certify),
             "allowed": {"confident": [0.7, 0.9], "refer": [0.3, 0.5]},
-            "accept": {"min_kept_top3": 0.94},
+            "accept": {"kept_top3": 0.94},
         }
     )
     assert policy.certify.max_images_per_patient == 3
     assert policy.allowed.confident == (0.7, 0.9)
-    assert policy.accept == {"min_kept_top3": 0.94}
+    assert policy.accept.kept_top3 == 0.94
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,9 @@ def test_all_further_keys_of_the_contract_are_read() -> None:
         ),
         pytest.param({"confident": CONTRACT["confident"]}, "key refer: missing", id="missing"),
         pytest.param(with_part("possible_item", floor=3, cap=1), "floor 3 is above", id="floor"),
+        pytest.param(with_part("certify", models=0), "greater than or equal to 1", id="models"),
         pytest.param(
-            with_part("certify", enforce=True), "certificates are not available yet", id="enforce"
+            {**CONTRACT, "accept": {"covered_top2": 0.9}}, "nearest covered_top1", id="accept"
         ),
         pytest.param(
             {**CONTRACT, "allowed": {"refer": [0.5, 0.3]}}, "range .* is empty", id="allowed"
@@ -115,7 +116,9 @@ def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str) ->
 def test_the_hash_ignores_spelling_and_sees_every_value() -> None:
     short = {key: CONTRACT[key] for key in ("refer", "confident")}
     assert policy_sha256(parse_policy(short)) == policy_sha256(DEFAULT_POLICY)
-    whole = {**with_part("certify", enforce=False), "allowed": {}, "accept": {}}
+    certify = {"enforce": False, "models": 1, "max_images_per_patient": 5, "subgroups": []}
+    whole = {**with_part("certify", **certify), "allowed": {}, "accept": {"certified": False}}
+    whole["possible_item"] = {**whole["possible_item"], "sweep": [0.15, 0.2, 0.25, 0.3, 0.35, 0.4]}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     assert policy_sha256(DEFAULT_POLICY) == hashlib.sha256(text.encode()).hexdigest()
     changed = parse_policy(with_part("certify", delta=0.01))

@@ -11,16 +11,16 @@ import pytest
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.probability_table import ProbabilityTable
-from dagster_project.lib.tiers import release
-from dagster_project.lib.tiers.policy import DEFAULT_POLICY, TierPolicy, policy_sha256
+from dagster_project.lib.release import bundle
+from dagster_project.lib.tiers.policy import DEFAULT_POLICY, Accept, TierPolicy, policy_sha256
 from dagster_project.lib.tiers.reports import LabelsInfo, full_report
 from dagster_project.lib.tiers.scored_rows import ScoreCounts
 from dagster_project.lib.tiers.selection import fit_thresholds
 from dagster_project.lib.tiers.thresholds import Thresholds, read_deployed
 
 COUNTS = ScoreCounts(15_561, 15_561, 0, 0)
-DUMP = release.Provenance(("a", "b"), COUNTS, "tree", "data", 16, tta=True)
-FOREIGN = release.Provenance(("a", "b"), COUNTS)
+DUMP = bundle.Provenance(("a", "b"), COUNTS, "tree", "data", 16, tta=True)
+FOREIGN = bundle.Provenance(("a", "b"), COUNTS)
 OLD = Thresholds(0.8, 0.433, 0.25)
 
 
@@ -33,7 +33,7 @@ def report(original: pl.DataFrame) -> dict[str, Any]:
 
 @pytest.fixture
 def contents(report: dict[str, Any]) -> dict[str, bytes]:
-    return release.release_files(report, DEFAULT_POLICY, DUMP)
+    return bundle.release_files(report, DEFAULT_POLICY, DUMP)
 
 
 def test_a_release_has_the_files_and_keys_of_the_contract(contents: dict[str, bytes]) -> None:
@@ -69,12 +69,12 @@ def test_a_release_has_the_files_and_keys_of_the_contract(contents: dict[str, by
 def test_what_was_released_can_be_read_back_as_deployed(
     contents: dict[str, bytes], tmp_path: Path
 ) -> None:
-    path = release.write_release(tmp_path, contents) / "thresholds.json"
+    path = bundle.write_release(tmp_path, contents) / "thresholds.json"
     assert read_deployed(path) == Thresholds(0.815, 0.444, 0.25)
 
 
 def test_unknown_tta_is_left_out_with_a_warning(report: dict[str, Any]) -> None:
-    made = release.release_files(report, DEFAULT_POLICY, FOREIGN)
+    made = bundle.release_files(report, DEFAULT_POLICY, FOREIGN)
     lines = made["thresholds.env"].decode().splitlines()
     assert [line for line in lines if "TTA" in line] == [
         "# WARNING: TTA is left out: it is not known whether these probabilities"
@@ -84,8 +84,8 @@ def test_unknown_tta_is_left_out_with_a_warning(report: dict[str, Any]) -> None:
 
 
 def test_the_note_says_what_a_reader_must_know(report: dict[str, Any]) -> None:
-    policy = TierPolicy.model_validate({**DEFAULT_POLICY.model_dump(), "accept": {"x": 1}})
-    note = release.release_files(report, policy, DUMP)["report.md"].decode()
+    policy = TierPolicy.model_validate({**DEFAULT_POLICY.model_dump(), "accept": {"coverage": 0.4}})
+    note = bundle.release_files(report, policy, DUMP)["report.md"].decode()
     for said in (
         "**Provisional labels**: 12 of 15,561 reviewed; wrong ones count as wrong answers",
         "| confident | 0.8 | 0.815 | +0.015 |",
@@ -104,7 +104,7 @@ def test_the_note_says_what_a_reader_must_know(report: dict[str, Any]) -> None:
 
 def test_the_note_warns_where_rounding_changed_a_figure(report: dict[str, Any]) -> None:
     def note(made: dict[str, Any]) -> str:
-        return release.release_files(made, DEFAULT_POLICY, DUMP)["report.md"].decode()
+        return bundle.release_files(made, DEFAULT_POLICY, DUMP)["report.md"].decode()
 
     coarse = {**report["selection"]["refer"], "at_released": 0.547}
     selection = {**report["selection"], "refer": coarse}
@@ -125,17 +125,17 @@ def test_the_note_warns_that_reviewed_labels_are_a_selection(
     report: dict[str, Any], n_reviewed: int | str | None, warned: bool
 ) -> None:
     labels = {**report["labels"], "n_reviewed": report["n"] if n_reviewed == "all" else n_reviewed}
-    made = release.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP)
+    made = bundle.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP)
     assert ("Reviewed labels are a selection" in made["report.md"].decode()) is warned
 
 
 def test_the_same_inputs_give_the_same_bytes_and_folder(
     report: dict[str, Any], contents: dict[str, bytes], tmp_path: Path
 ) -> None:
-    again = release.release_files(dict(reversed(report.items())), DEFAULT_POLICY, DUMP)
+    again = bundle.release_files(dict(reversed(report.items())), DEFAULT_POLICY, DUMP)
     assert again == contents
-    first = release.write_release(tmp_path, contents, run={"run_id": "1"})
-    second = release.write_release(tmp_path, again, run={"run_id": "2"})
+    first = bundle.write_release(tmp_path, contents, run={"run_id": "1"})
+    second = bundle.write_release(tmp_path, again, run={"run_id": "2"})
     assert first == second
     assert json.loads((first / "run.json").read_text()) == {"run_id": "1"}
     assert [p.name for p in tmp_path.iterdir()] == [first.name]
@@ -144,34 +144,34 @@ def test_the_same_inputs_give_the_same_bytes_and_folder(
 def test_another_policy_gives_another_folder(
     report: dict[str, Any], contents: dict[str, bytes], tmp_path: Path
 ) -> None:
-    strict = DEFAULT_POLICY.model_copy(update={"accept": {"x": 1}})
-    other = release.release_files(report, strict, DUMP)
-    assert release.write_release(tmp_path, contents) != release.write_release(tmp_path, other)
+    strict = DEFAULT_POLICY.model_copy(update={"accept": Accept(coverage=0.4)})
+    other = bundle.release_files(report, strict, DUMP)
+    assert bundle.write_release(tmp_path, contents) != bundle.write_release(tmp_path, other)
 
 
 def test_sha256sum_accepts_the_sums(contents: dict[str, bytes], tmp_path: Path) -> None:
-    folder = release.write_release(tmp_path, contents, run={})
+    folder = bundle.write_release(tmp_path, contents, run={})
     command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
     subprocess.run(command, cwd=folder, check=True)
-    assert release.read_sums(folder).keys() == contents.keys()
+    assert bundle.read_sums(folder).keys() == contents.keys()
 
 
 def test_sums_can_be_taken_again(contents: dict[str, bytes]) -> None:
-    once = release.with_sums(contents)
-    assert release.with_sums({**once, "run.json": b"{}"})["SHA256SUMS"] == once["SHA256SUMS"]
+    once = bundle.with_sums(contents)
+    assert bundle.with_sums({**once, "run.json": b"{}"})["SHA256SUMS"] == once["SHA256SUMS"]
 
 
 def test_verify_names_what_is_missing_changed_or_added(
     contents: dict[str, bytes], tmp_path: Path
 ) -> None:
-    folder = release.write_release(tmp_path, contents, run={})
-    assert release.verify(folder) == []
+    folder = bundle.write_release(tmp_path, contents, run={})
+    assert bundle.verify(folder) == []
     (folder / "run.json").write_text("{}")
     (folder / "approval.json").write_text("{}")
     (folder / "metadata.json").unlink()
     (folder / "report.md").write_text("all is well")
     (folder / "notes.txt").write_text("")
-    assert release.verify(folder) == [
+    assert bundle.verify(folder) == [
         "metadata.json: missing",
         "report.md: its content is not what was released",
         "notes.txt: was not released here",
@@ -193,7 +193,7 @@ def test_a_folder_without_readable_sums_is_refused(
     if text is not None:
         (tmp_path / "SHA256SUMS").write_text(text)
     with pytest.raises(InputError, match=message):
-        release.verify(tmp_path)
+        bundle.verify(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_provenance_is_read_from_the_table(
     metadata: Mapping[str, str], tta: bool | None, n_shards: int | None
 ) -> None:
     table = ProbabilityTable(("a", "b"), pl.DataFrame(), {}, metadata)
-    found = release.provenance_of(table, COUNTS)
+    found = bundle.provenance_of(table, COUNTS)
     assert (found.tta, found.n_shards) == (tta, n_shards)
     assert (found.dataset_version, found.counts) == (metadata.get("dataset_version"), COUNTS)
 
@@ -216,7 +216,7 @@ def test_provenance_is_read_from_the_table(
 def test_unreadable_provenance_is_refused() -> None:
     table = ProbabilityTable(("a", "b"), pl.DataFrame(), {}, {"tta": "maybe"})
     with pytest.raises(InputError, match="tta 'maybe'"):
-        release.provenance_of(table, COUNTS)
+        bundle.provenance_of(table, COUNTS)
 
 
 @pytest.mark.parametrize(
@@ -236,13 +236,13 @@ def test_the_note_says_how_many_labels_are_reviewed(
     report: dict[str, Any], provisional: bool, n_reviewed: int | None, said: str
 ) -> None:
     labels = {"version": "v", "provisional": provisional, "n_reviewed": n_reviewed}
-    made = release.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP)
+    made = bundle.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP)
     assert said in made["report.md"].decode()
     assert json.loads(made["metadata.json"])["labels"] == labels
 
 
 def test_a_note_without_deployed_thresholds_says_they_are_not_known(report: dict[str, Any]) -> None:
-    made = release.release_files({**report, "deployed": None}, DEFAULT_POLICY, DUMP)
+    made = bundle.release_files({**report, "deployed": None}, DEFAULT_POLICY, DUMP)
     note = made["report.md"].decode()
     assert "| confident | not known | 0.815 | not known |" in note
     assert "Who changes tier" not in note
@@ -260,11 +260,11 @@ def test_a_note_without_deployed_thresholds_says_they_are_not_known(report: dict
 def test_a_damaged_release_is_put_aside_and_published_anew(
     contents: dict[str, bytes], tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
-    folder = release.write_release(tmp_path, contents, run={"run_id": "1"})
+    folder = bundle.write_release(tmp_path, contents, run={"run_id": "1"})
     damage(folder)
     damaged = sorted(p.name for p in folder.iterdir())
-    assert release.write_release(tmp_path, contents, run={"run_id": "2"}) == folder
-    assert release.verify(folder) == []
+    assert bundle.write_release(tmp_path, contents, run={"run_id": "2"}) == folder
+    assert bundle.verify(folder) == []
     assert json.loads((folder / "run.json").read_text()) == {"run_id": "2"}
     aside, whole = sorted(tmp_path.iterdir())
     assert aside.name.startswith(f".damaged-{folder.name}-")

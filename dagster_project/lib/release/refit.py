@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from dagster_project.lib import files
 from dagster_project.lib.errors import InputError, some
-from dagster_project.lib.tiers import pictures, release, reports
+from dagster_project.lib.release import bundle
+from dagster_project.lib.release.conditions import blocking_reasons
+from dagster_project.lib.tiers import pictures, reports
 from dagster_project.lib.tiers.curve import coverage_curve
-from dagster_project.lib.tiers.release_gate import release_gate
 from dagster_project.lib.tiers.selection import ThresholdFit, fit_thresholds
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def refit(
     policy: TierPolicy,
     *,
     labels: reports.LabelsInfo,
-    provenance: release.Provenance,
+    provenance: bundle.Provenance,
     deployed: Thresholds | None = None,
     baseline: pl.DataFrame | None = None,
     max_change: float | None = None,
@@ -65,8 +66,8 @@ def refit(
     curve = coverage_curve(scored)
     candidates = reports.refer_candidates(scored, reports.refer_share_of(policy))
     sweep = reports.possible_item_sweep(scored, at, policy.possible_item)
-    blocked = release_gate(report, at, deployed, max_change=max_change, policy=policy)
-    made = release.release_files(report, policy, provenance)
+    blocked = blocking_reasons(report, at, deployed, max_change=max_change, policy=policy)
+    made = bundle.release_files(report, policy, provenance)
     if blocked:  # the evidence is written, nothing deployable is
         made = {"tier_reports.json": made["tier_reports.json"]}
     contents = {
@@ -78,7 +79,7 @@ def refit(
         "possible_item_sweep.png": pictures.sweep_png(sweep, at.possible_item),
         **made,
     }
-    return RefitResult(fit, report, blocked, release.with_sums(contents))
+    return RefitResult(fit, report, blocked, bundle.with_sums(contents))
 
 
 def write_refit(result: RefitResult, out: Path, *, run: Mapping[str, Any] | None = None) -> Path:
@@ -90,7 +91,7 @@ def write_refit(result: RefitResult, out: Path, *, run: Mapping[str, Any] | None
     """
     out = prepare_out(out)
     with files.replace_folder(out) as folder:
-        release.fill(folder, result.contents, run)
+        bundle.fill(folder, result.contents, run)
     return out
 
 
@@ -117,7 +118,7 @@ def prepare_out(out: Path) -> Path:
     if not out.is_dir():
         raise InputError(f"{out}: is a file, a folder is needed; pass another --out")
     present = {path.name for path in out.iterdir()}
-    ours = release.NOT_HASHED | release.read_sums(out).keys() if release.SUMS in present else set()
+    ours = bundle.NOT_HASHED | bundle.read_sums(out).keys() if bundle.SUMS in present else set()
     foreign = sorted(present - ours)
     if foreign:
         raise InputError(

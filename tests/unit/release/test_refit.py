@@ -8,9 +8,9 @@ import pytest
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.probability_table import ProbabilityTable
-from dagster_project.lib.tiers import release
+from dagster_project.lib.release import bundle
+from dagster_project.lib.release.refit import RefitResult, prepare_out, refit, write_refit
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY
-from dagster_project.lib.tiers.refit import RefitResult, prepare_out, refit, write_refit
 from dagster_project.lib.tiers.reports import LabelsInfo
 from dagster_project.lib.tiers.scored_rows import ScoreCounts, score_counts
 from dagster_project.lib.tiers.thresholds import Thresholds
@@ -28,7 +28,7 @@ LABELS = LabelsInfo("v1", provisional=True, n_reviewed=0)
 def result(
     original: pl.DataFrame, original_table: tuple[ProbabilityTable, pl.DataFrame]
 ) -> RefitResult:
-    provenance = release.provenance_of(original_table[0], score_counts(*original_table))
+    provenance = bundle.provenance_of(original_table[0], score_counts(*original_table))
     return refit(original, DEFAULT_POLICY, labels=LABELS, provenance=provenance)
 
 
@@ -37,7 +37,7 @@ def test_every_file_of_the_contract_is_written_and_hashed(
 ) -> None:
     out = write_refit(result, tmp_path / "new" / "out", run={"host": "here"})
     assert {p.name for p in out.iterdir()} >= CONTRACT | {"run.json"}
-    assert release.verify(out) == []
+    assert bundle.verify(out) == []
     assert [p.name for p in out.parent.iterdir()] == ["out"]  # nothing half-written beside it
     curve = pl.read_csv(out / "coverage_curve.csv")
     assert curve.columns == ["threshold", "n", "coverage", "top1", "top3", "confident_wrong"]
@@ -48,14 +48,14 @@ def test_an_earlier_output_is_replaced_whole(result: RefitResult, tmp_path: Path
     out = write_refit(result, tmp_path / "out", run={"run_id": 1})
     (out / "report.md").unlink()  # even a damaged one
     write_refit(result, out, run={"run_id": 2})
-    assert release.verify(out) == []
+    assert bundle.verify(out) == []
     assert json.loads((out / "run.json").read_text()) == {"run_id": 2}
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_empty_folder_is_used(result: RefitResult, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert release.verify(write_refit(result, tmp_path / "out")) == []
+    assert bundle.verify(write_refit(result, tmp_path / "out")) == []
 
 
 @pytest.mark.parametrize("refitted_before", [False, True], ids=["foreign", "note_in_an_output"])
@@ -86,7 +86,7 @@ def test_a_blocked_refit_keeps_the_evidence_and_writes_nothing_deployable(
         original,
         DEFAULT_POLICY,
         labels=LABELS,
-        provenance=release.Provenance(("a", "b"), score_counts_of(original)),
+        provenance=bundle.Provenance(("a", "b"), score_counts_of(original)),
         deployed=Thresholds(0.5, 0.4, 0.25),
         max_change=0.15,
     )
@@ -132,7 +132,7 @@ def test_a_mount_point_is_refused(
     (tmp_path / "volume").mkdir()
     with pytest.raises(InputError, match="mount point"):
         write_refit(result, tmp_path / "volume")
-    assert release.verify(write_refit(result, tmp_path / "volume" / "out")) == []
+    assert bundle.verify(write_refit(result, tmp_path / "volume" / "out")) == []
 
 
 def test_the_output_of_before_is_back_once_a_killed_run_is_followed_by_another(
@@ -141,5 +141,5 @@ def test_the_output_of_before_is_back_once_a_killed_run_is_followed_by_another(
     out = write_refit(result, tmp_path / "out")
     out.rename(tmp_path / ".out.replaced")  # killed between the two renames
     assert prepare_out(out) == out
-    assert release.verify(out) == []
+    assert bundle.verify(out) == []
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -1,7 +1,7 @@
 """The release: the files that may be deployed, what they were made from, and their hashes.
 
 Belongs: the contents of a release, writing it whole, checking it again.
-Does not: whether it may be released (``release_gate``), approval.
+Does not: whether it may be released (``conditions``), approval.
 Concept: the bytes depend on the inputs only; who ran it, when and where goes to ``run.json``, which
 is neither hashed nor part of the folder's name.
 """
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from dagster_project.lib import files
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.release.note import release_note
 from dagster_project.lib.tiers.policy import policy_sha256
-from dagster_project.lib.tiers.release_note import release_note
 from dagster_project.lib.tiers.thresholds import ENV_NAMES, Thresholds
 
 if TYPE_CHECKING:

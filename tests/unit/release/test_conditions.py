@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dagster_project.lib.tiers import release_gate as gate
+from dagster_project.lib.release import conditions as gate
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, Allowed
 from dagster_project.lib.tiers.thresholds import Thresholds
 
@@ -23,7 +23,7 @@ def report(at: Thresholds = AT, **changes: Any) -> dict[str, Any]:
 def reasons(at: Thresholds = AT, deployed: Thresholds | None = None, **changes: Any) -> list[str]:
     policy = changes.pop("policy", DEFAULT_POLICY)
     made = report(at, **changes)
-    return gate.release_gate(made, at, deployed, max_change=0.1, policy=policy)
+    return gate.blocking_reasons(made, at, deployed, max_change=0.1, policy=policy)
 
 
 def test_good_thresholds_pass() -> None:

@@ -1,4 +1,4 @@
-"""The release gate: reasons why thresholds must not be written for deployment.
+"""Conditions of a release: reasons why thresholds must not be written for deployment.
 
 Belongs: one small function a reason, each returning (passed, facts), and their sum.
 Does not: files (``release``), the asset checks that show these one by one (``defs``).
@@ -80,7 +80,7 @@ def rounding_kept(report: Mapping[str, Any]) -> Verdict:
 
     Where outputs are saturated a thousandth can hold half of all images. A confident value that
     was raised to refer is left out: it moved on purpose. Rounding is always the safe way, so this
-    warns (here and in ``report.md``) and is no reason of :func:`release_gate`.
+    warns (here and in ``report.md``) and is no reason of :func:`blocking_reasons`.
     """
     shifts = {
         side: abs(fit["at_released"] - fit["at_fitted"])
@@ -91,7 +91,7 @@ def rounding_kept(report: Mapping[str, Any]) -> Verdict:
     return passed, {f"{side}_shift": shift for side, shift in shifts.items()}
 
 
-def release_gate(
+def blocking_reasons(
     report: Mapping[str, Any],
     thresholds: Thresholds,
     deployed: Thresholds | None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dagster_project.lib.tiers.release_gate import rounding_kept
+from dagster_project.lib.release.conditions import rounding_kept
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _limits(report: Mapping[str, Any], policy: TierPolicy, tta: bool | None) -> 
         lines.append("- Whether mirror images were averaged (TTA) is not known.")
     elif not tta:
         lines.append("- Without mirror images (TTA off): serve it the same way.")
-    if policy.accept:
+    if policy.accept != type(policy.accept)():
         lines.append("- The policy's `accept` criteria are recorded and were **not** evaluated.")
     return "\n".join(lines)
 
