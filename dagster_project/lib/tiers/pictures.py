@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib import pictures as house
-from dagster_project.lib.tiers.reports import TIERS, tier_of
+from dagster_project.lib.tiers.assign import TIERS, tier_of
 
 if TYPE_CHECKING:
     from dagster_project.lib.tiers.selection import ThresholdFit

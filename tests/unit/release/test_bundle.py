@@ -26,7 +26,7 @@ OLD = Thresholds(0.8, 0.433, 0.25)
 
 @pytest.fixture(scope="module")
 def report(original: pl.DataFrame) -> dict[str, Any]:
-    fit = fit_thresholds(original, DEFAULT_POLICY, bootstraps=20)
+    fit = fit_thresholds(original, DEFAULT_POLICY)
     labels = LabelsInfo("labels-7", provisional=True, n_reviewed=12)
     return full_report(original, fit, labels=labels, deployed=OLD, baseline=original)
 

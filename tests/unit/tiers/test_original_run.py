@@ -19,7 +19,7 @@ DEPLOYED = Thresholds(0.815, 0.444, 0.25)
 
 @pytest.fixture(scope="module")
 def fit(original: pl.DataFrame) -> ThresholdFit:
-    return fit_thresholds(original, DEFAULT_POLICY, bootstraps=200)
+    return fit_thresholds(original, DEFAULT_POLICY)
 
 
 def test_the_default_policy_finds_the_original_thresholds(fit: ThresholdFit) -> None:
