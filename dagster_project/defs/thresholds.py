@@ -283,7 +283,7 @@ def report_of(
     scored_test_rows: StoredTable, tier_thresholds: StoredTable, settings: Settings
 ) -> dict[str, Any]:
     """``tier_reports.json`` of a fit; provisional while few of the scored images are reviewed."""
-    from dagster_project.lib.tiers.reports import LabelsInfo, full_report
+    from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report
 
     version = tier_thresholds.metadata["label_version"]
     n_reviewed = int(tier_thresholds.metadata["n_reviewed"])
@@ -291,8 +291,10 @@ def report_of(
     return full_report(
         scored_test_rows.frame,
         fit_of(tier_thresholds),
-        labels=LabelsInfo(version, provisional, n_reviewed),
-        deployed=deployed_thresholds(settings),
+        policy_of(tier_thresholds),
+        Context(
+            LabelsInfo(version, provisional, n_reviewed), deployed=deployed_thresholds(settings)
+        ),
     )
 
 

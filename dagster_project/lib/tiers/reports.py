@@ -1,13 +1,12 @@
-"""What the thresholds do to these rows: tiers, outcomes, candidates, highlights, who crosses.
+"""What the thresholds do to these rows: tiers, outcomes, candidates, highlights.
 
-Belongs: every table and ``tier_reports.json``, counted at the released values.
-Does not: choosing thresholds (``selection``), files (``lib.release``), pictures.
+Belongs: the tables of the tiers, counted at the released values.
+Does not: choosing thresholds (``selection``), the whole report (``evaluation``), pictures.
 Concept: integer counts over one set of rows, one division at the end; a rate without rows is null.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,28 +15,13 @@ import polars as pl
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.tiers.assign import TIERS, tier_of
 from dagster_project.lib.tiers.curve import curve_counts
-from dagster_project.lib.tiers.intervals import tier_intervals
-from dagster_project.lib.tiers.movement import crossings, paired, what_moved
-from dagster_project.lib.tiers.selection import DESIGN_TARGETS, ThresholdFit
+from dagster_project.lib.tiers.selection import DESIGN_TARGETS
 from dagster_project.lib.tiers.thresholds import Thresholds, round_up
 
 if TYPE_CHECKING:
     from dagster_project.lib.tiers.policy import PossibleItem, TierPolicy
 
 REFER_FACTORS = (0.5, 1.0, 1.5)
-
-
-@dataclass(frozen=True)
-class LabelsInfo:
-    """Which labels were used; ``provisional`` until the reviews that matter have returned.
-
-    ``n_reviewed``: scored images whose label reviewers decided (confirmed or corrected); None if
-    that is not known.
-    """
-
-    version: str
-    provisional: bool
-    n_reviewed: int | None
 
 
 def tier_report(scored: pl.DataFrame, thresholds: Thresholds) -> dict[str, Any]:
@@ -190,46 +174,6 @@ def baseline_report(
             "top3": top3 / both.height,
             "gained": gained,
             "lost": lost,
-        },
-    }
-
-
-def full_report(
-    scored: pl.DataFrame,
-    fit: ThresholdFit,
-    *,
-    labels: LabelsInfo,
-    deployed: Thresholds | None = None,
-    baseline: pl.DataFrame | None = None,
-) -> dict[str, Any]:
-    """The whole ``tier_reports.json``.
-
-    :func:`tier_report` at the released thresholds (its numbers are over images: ``estimand``), with
-    ``intervals`` and ``patients`` (of :func:`tier_intervals`), ``selection`` (rule, target, fitted,
-    interval, certificate; a refer threshold is never certified), ``labels``, ``baseline``
-    (:func:`baseline_report` at the deployed thresholds if known, else at the new ones),
-    ``deployed`` (:func:`tier_report` of *these* rows at the deployed thresholds, with
-    ``crossings``) and ``moved`` (of :func:`what_moved`); the last three are null when there
-    is nothing to compare with.
-    """
-    at = fit.thresholds
-    certificate = None if fit.certificate is None else fit.certificate.model_dump(mode="json")
-    return {
-        "estimand": "images",
-        **tier_report(scored, at),
-        **tier_intervals(scored, at),
-        "selection": {
-            "confident": {**fit.confident_rule.model_dump(mode="json"), "certificate": certificate},
-            "refer": {**fit.refer_rule.model_dump(mode="json"), "certificate": None},
-        },
-        "labels": asdict(labels),
-        "moved": what_moved(scored, fit, deployed=deployed, baseline=baseline),
-        "baseline": None if baseline is None else baseline_report(scored, baseline, deployed or at),
-        "deployed": None
-        if deployed is None
-        else {
-            **tier_report(scored, deployed),
-            "crossings": crossings(paired(scored, scored, deployed, at)),
         },
     }
 

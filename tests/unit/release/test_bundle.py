@@ -12,8 +12,8 @@ import pytest
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.release import bundle
+from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, Accept, TierPolicy, policy_sha256
-from dagster_project.lib.tiers.reports import LabelsInfo, full_report
 from dagster_project.lib.tiers.scored_rows import ScoreCounts
 from dagster_project.lib.tiers.selection import fit_thresholds
 from dagster_project.lib.tiers.thresholds import Thresholds, read_deployed
@@ -28,7 +28,8 @@ OLD = Thresholds(0.8, 0.433, 0.25)
 def report(original: pl.DataFrame) -> dict[str, Any]:
     fit = fit_thresholds(original, DEFAULT_POLICY)
     labels = LabelsInfo("labels-7", provisional=True, n_reviewed=12)
-    return full_report(original, fit, labels=labels, deployed=OLD, baseline=original)
+    context = Context(labels, deployed=OLD, baseline=original)
+    return full_report(original, fit, DEFAULT_POLICY, context)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.tiers import reports
 from dagster_project.lib.tiers.assign import TIERS, tier_of
+from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report
 from dagster_project.lib.tiers.movement import crossings, paired
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, PossibleItem, parse_policy
 from dagster_project.lib.tiers.selection import fit_thresholds
@@ -158,12 +159,13 @@ def test_the_baseline_is_paired_by_image() -> None:
 
 def test_the_full_report_has_the_keys_of_the_contract() -> None:
     coverage, share = {"rule": "coverage", "target": 0.3}, {"rule": "share", "target": 0.2}
-    fit = fit_thresholds(rows(), parse_policy({"confident": coverage, "refer": share}))
-    labels = reports.LabelsInfo("v1", provisional=True, n_reviewed=0)
-    report = reports.full_report(rows(), fit, labels=labels)
+    policy = parse_policy({"confident": coverage, "refer": share})
+    fit = fit_thresholds(rows(), policy)
+    labels = LabelsInfo("v1", provisional=True, n_reviewed=0)
+    report = full_report(rows(), fit, policy, Context(labels))
     assert set(report) == {
         *("n", "thresholds", "full_coverage", "tiers", "outcomes", "selection", "labels"),
-        *("baseline", "deployed", "estimand", "intervals", "patients", "moved"),
+        *("baseline", "deployed", "estimand", "intervals", "patients", "moved", "accept"),
     }
     chosen = report["selection"]["confident"]
     assert (chosen["rule"], chosen["target"], chosen["fitted"]) == ("coverage", 0.3, 0.8)
@@ -177,8 +179,9 @@ def test_the_full_report_has_the_keys_of_the_contract() -> None:
 def test_deployed_values_are_applied_to_the_same_rows() -> None:
     old = Thresholds(0.9, 0.35, 0.25)
     fit = fit_thresholds(rows(), DEFAULT_POLICY)
-    labels = reports.LabelsInfo("v1", provisional=False, n_reviewed=6)
-    report = reports.full_report(rows(), fit, labels=labels, deployed=old, baseline=rows())
+    labels = LabelsInfo("v1", provisional=False, n_reviewed=6)
+    context = Context(labels, deployed=old, baseline=rows())
+    report = full_report(rows(), fit, DEFAULT_POLICY, context)
     tiers = report["deployed"]["tiers"]
     assert [tiers[t]["n"] for t in TIERS] == [1, 4, 1]
     assert report["baseline"]["thresholds"] == old.as_dict()
