@@ -72,7 +72,7 @@ def refit(
         "coverage_curve.csv": curve.write_csv().encode(),
         "refer_candidates.csv": candidates.write_csv().encode(),
         "possible_item_sweep.csv": sweep.write_csv().encode(),
-        "coverage_curve.png": pictures.curve_png(curve, fit, deployed=deployed),
+        "coverage_curve.png": pictures.curve_png(curve, fit, deployed=deployed, scored=scored),
         "confidence_histogram.png": pictures.histogram_png(scored, at),
         "possible_item_sweep.png": pictures.sweep_png(sweep, at.possible_item),
         **_crossed(scored, fit, context),

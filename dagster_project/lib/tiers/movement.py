@@ -269,10 +269,8 @@ def _verdict(
     if outside or (not thresholds and top1["low"] is not None and top1["low"] > 0):
         named = ", ".join(f"{row['name']} {row['old']:g} to {row['new']:g}" for row in outside)
         return "nudge", (
-            f"Nudge: {named} lies outside what these rows cannot tell apart."
+            f"Nudge: more than these rows' own uncertainty: {named}."
             if named
             else "Nudge: the first answer is right more often than before."
         )
-    return "keep", (
-        "Keep: what is in service lies within what these rows cannot tell apart from the new fit."
-    )
+    return "keep", ("Keep: what is in service lies within the uncertainty of the new fit.")

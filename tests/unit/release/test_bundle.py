@@ -86,6 +86,8 @@ def test_unknown_tta_is_left_out_with_a_warning(report: dict[str, Any]) -> None:
 
 def test_the_note_says_what_a_reader_must_know(report: dict[str, Any]) -> None:
     policy = TierPolicy.model_validate({**DEFAULT_POLICY.model_dump(), "accept": {"coverage": 0.4}})
+    criteria = [{"criterion": "coverage", "bound": "at_least", "target": 0.4, "observed": 0.49}]
+    report = {**report, "accept": [{**row, "met": True} for row in criteria]}
     note = bundle.release_files(report, policy, DUMP)["report.md"].decode()
     for said in (
         "**Provisional labels**: 12 of 15,561 reviewed; wrong ones count as wrong answers",
@@ -94,13 +96,17 @@ def test_the_note_says_what_a_reader_must_know(report: dict[str, Any]) -> None:
         "at most 4.1 % of all images get a confident wrong answer",
         "| referred to a doctor |",
         "| 130.3 |",
-        "**Not certified.**",
+        "Only what is called certified above carries a guarantee",
         "95 %, approximate",
         "confident to possible:",
-        "were **not** evaluated",
+        "accept coverage: at least 40.0 %; observed",
+        "**Certified against the given labels** down to 0.82",
+        "**The released value is not certified**",
+        "How often these rows have been looked at is not counted",
+        "at least one confident wrong answer",
     ):
         assert said in note
-    assert len(note.splitlines()) < 75
+    assert len(note.splitlines()) < 120
 
 
 def test_the_note_warns_where_rounding_changed_a_figure(report: dict[str, Any]) -> None:
