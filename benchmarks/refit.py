@@ -1,6 +1,6 @@
 """What a whole refit costs beyond imports: core seconds at the original run's size.
 
-Run ``python benchmarks/refit.py``. 15,561 x 25 from parquet with two images a patient: certificates,
+Run ``python benchmarks/refit.py``. 15,561 x 25 from parquet, two images a patient: certificates,
 inversion intervals, 2,000 bootstraps, every table, picture and page, written to disk. The issue's
 bound is 3 s of core time. Parts are timed by running them again, one at a time.
 """
