@@ -17,6 +17,7 @@ import numpy.typing as npt
 from result import report
 
 from dagster_project.lib.evidence.partial_review import (
+    Z95,
     ReviewedRows,
     at_threshold,
     estimated_curve,
@@ -112,6 +113,7 @@ def measure(setting: Setting, draws: int, seed: int, n: int = N) -> Mapping[str,
                 at["se"],
                 at["low"] <= TRUE_WRONG <= at["high"],
                 at["high"] - at["low"],
+                abs(at["estimate"] - TRUE_WRONG) <= Z95 * at["se"],
                 at["top1_low"] <= true_top1 <= at["top1_high"],
                 upper,
                 upper < TRUE_WRONG,
@@ -119,7 +121,8 @@ def measure(setting: Setting, draws: int, seed: int, n: int = N) -> Mapping[str,
         )
     table = np.array(found, dtype=float)
     names = (
-        "given", "overwritten", "estimate", "se", "covered", "width", "top1_covered", "upper",
+        "given", "overwritten", "estimate", "se", "covered", "width", "wald", "top1_covered",
+        "upper",
     )  # fmt: skip
     means = dict(zip(names, table[:, :-1].mean(axis=0).tolist(), strict=True))
     return {**means, "sd": float(table[:, 2].std(ddof=1)), "violations": float(table[:, -1].sum())}
@@ -143,6 +146,7 @@ def main() -> None:
                 "mean se": f"{m['se']:.2%}",
                 "interval covers": f"{m['covered']:.1%}",
                 "mean width": f"{m['width']:.2%}",
+                "est. +- 1.96 se covers": f"{m['wald']:.1%}",
                 "top-1 covers": f"{m['top1_covered']:.1%}",
                 "mean bound": f"{m['upper']:.2%}",
                 "violations": int(m["violations"]),

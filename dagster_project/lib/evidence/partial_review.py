@@ -82,8 +82,9 @@ def reviewed_rows(scored: pl.DataFrame, *, max_images: int | None = None) -> Rev
     Parameters
     ----------
     scored : (N,) rows of ``score_rows`` with ``given_label``, ``reviewed``, ``asked`` and
-        ``inclusion_probability``. A row without a given label counts as given wrong. Ties are
-        counted against the given label, as they are against the truth.
+        ``inclusion_probability``. Ties are counted against the given label, as they are against
+        the truth. A row without a given label stands for itself alone (unreviewed ones like it are
+        not scored): it counts by its review.
     max_images : images a patient at most, as in ``rows.patient_rows``; None: all.
     """
     rows = scored.with_columns(patient_key()).sort("image_uuid")
@@ -98,7 +99,7 @@ def reviewed_rows(scored: pl.DataFrame, *, max_images: int | None = None) -> Rev
     )
     columns = rows.select(
         pl.col("score").cast(pl.Float64),
-        given_wrong=~right.fill_null(False),
+        given_wrong=~right.fill_null(pl.col("top1")),
         wrong=~pl.col("top1"),
         probability=pl.col("inclusion_probability").cast(pl.Float64).fill_null(float("nan")),
     )
@@ -130,7 +131,9 @@ def weights(rows: ReviewedRows) -> Floats | None:
     found = np.zeros(len(rows))
     for kind in (rows.certain, rows.drawn):
         n_asked, decided = int(kind.sum()), kind & rows.reviewed
-        if n_asked and not decided.any():
+        if not n_asked:
+            continue
+        if not decided.any():
             return None
         found[decided] = n_asked / decided.sum() / rows.probability[decided]
     all_asked = bool(rows.certain.all())

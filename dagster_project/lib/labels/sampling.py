@@ -118,7 +118,7 @@ def with_reviews(
     known = design if design is not None else pl.DataFrame(schema=DESIGN_SCHEMA)
     about = cleaned.select(
         "image_uuid", "given_label", reviewed=pl.col("status").is_in(DECIDED)
-    ).join(known.select(DESIGN_SCHEMA), on="image_uuid", how="left")
+    ).join(known.select(*DESIGN_SCHEMA), on="image_uuid", how="left")
     joined = scored.join(about, on="image_uuid", how="left", maintain_order="left")
     return joined.with_columns(pl.col("reviewed", "asked").fill_null(False))
 
