@@ -15,7 +15,7 @@ from dagster_project.lib.evidence.partial_review import (
 )
 from dagster_project.lib.evidence.review_bound import certified_upper, upper_bound
 
-steady = settings(derandomize=True, deadline=None, max_examples=100)
+steady = settings(derandomize=True, deadline=None, max_examples=60)
 LEVELS = (0.0, 0.3, 0.8, 0.8001, 1.0)
 
 
