@@ -166,51 +166,62 @@ def estimated_curve(rows: ReviewedRows) -> pl.DataFrame | None:
         return None
     order = np.argsort(-rows.score, kind="stable")
     given, wrong = rows.given_wrong[order].astype(float), rows.wrong[order].astype(float)
-    weight = weight[order]
-    correction = weight * (wrong - given)
-    drawn = rows.drawn[order]
-    gain, loss = (np.where(drawn, np.maximum(sign * correction, 0), 0) for sign in (1, -1))
-    sums = _PatientSums(rows.patient[order], rows.n_patients)
     full = np.cumsum(~rows.reviewed[order]) == 0
-    errors = np.where(full, np.cumsum(wrong), np.cumsum(given + correction))
-    counts = np.arange(1.0, given.size + 1)
+    errors = np.where(full, np.cumsum(wrong), np.cumsum(given + weight[order] * (wrong - given)))
+    n = np.arange(1, given.size + 1)
     columns = {
         "threshold": rows.score[order],
-        "n": np.arange(1, given.size + 1),
-        "coverage": counts / given.size,
-        "given": np.cumsum(given) / given.size,
-        "overwritten": np.cumsum(wrong) / given.size,
-        "estimate": errors / given.size,
-        "top1_given": 1 - np.cumsum(given) / counts,
-        "top1_overwritten": 1 - np.cumsum(wrong) / counts,
-        "top1": 1 - errors / counts,
+        "n": n,
+        "coverage": n / n.size,
+        "given": np.cumsum(given) / n.size,
+        "overwritten": np.cumsum(wrong) / n.size,
+        "estimate": errors / n.size,
+        "top1_given": 1 - np.cumsum(given) / n,
+        "top1_overwritten": 1 - np.cumsum(wrong) / n,
+        "top1": 1 - errors / n,
         "full": full,
     }
-    decided = weight[drawn & (weight > 0)]
-    pool = ~rows.certain[order]
-    room = [np.cumsum(pool & (given == side)) for side in (0, 1)]
-    spread = [
-        _wilson_arms(np.cumsum(part), decided, most)
-        for part, most in zip((gain, loss), room, strict=True)
-    ]
-    for ratio, among, names in (
-        (False, np.full(given.size, float(given.size)), ("se", "low", "high")),
-        (True, counts, ("top1_se", "top1_high", "top1_low")),
-    ):
-        plain = sums.error(wrong, ratio=ratio)
-        error = np.where(full, plain, sums.error(given + correction, ratio=ratio))
-        rest = sums.error(given + correction - gain + loss, ratio=ratio)
-        rest = Z95 * np.where(full, plain, rest)
-        (gain_down, gain_up), (loss_down, loss_up) = spread
-        down = np.sqrt(rest**2 + np.where(full, 0, gain_down**2 + loss_up**2))
-        up = np.sqrt(rest**2 + np.where(full, 0, gain_up**2 + loss_down**2))
-        low, high = (np.clip((errors + arm) / among, 0, 1) for arm in (-down, up))
-        columns[names[0]] = error / among
-        columns[names[1]], columns[names[2]] = (1 - low, 1 - high) if ratio else (low, high)
+    se, down, up = _errors(rows, order, weight, full, ratio=False)
+    columns["se"] = se / n.size
+    columns["low"], columns["high"] = (np.clip((errors + x) / n.size, 0, 1) for x in (-down, up))
+    se, down, up = _errors(rows, order, weight, full, ratio=True)
+    columns["top1_se"] = se / n
+    columns["top1_low"], columns["top1_high"] = (
+        np.clip(1 - (errors + x) / n, 0, 1) for x in (up, -down)
+    )
     score = columns["threshold"]
     ends = np.append(np.flatnonzero(score[1:] != score[:-1]), score.size - 1)
     table = pl.DataFrame({name: column[ends] for name, column in columns.items()})
     return table.with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def _errors(
+    rows: ReviewedRows,
+    order: npt.NDArray[np.int64],
+    weight: Floats,
+    full: Bools,
+    *,
+    ratio: bool,
+) -> tuple[Floats, Floats, Floats]:
+    """Of the running number of errors: standard error, and the interval's reach down and up."""
+    given, wrong = rows.given_wrong[order].astype(float), rows.wrong[order].astype(float)
+    drawn, weight = rows.drawn[order], weight[order]
+    correction = weight * (wrong - given)
+    gain, loss = (np.where(drawn, np.maximum(sign * correction, 0), 0) for sign in (1, -1))
+    sums = _PatientSums(rows.patient[order], rows.n_patients)
+    plain = sums.error(wrong, ratio=ratio)
+    se = np.where(full, plain, sums.error(given + correction, ratio=ratio))
+    rest = sums.error(given + correction - gain + loss, ratio=ratio)
+    rest = Z95 * np.where(full, plain, rest)
+    decided = weight[drawn & (weight > 0)]
+    # errors can be gained where the given label agrees, and lost where it does not
+    (gain_down, gain_up), (loss_down, loss_up) = (
+        _wilson_arms(np.cumsum(part), decided, np.cumsum(~rows.certain[order] & (given == side)))
+        for side, part in ((0, gain), (1, loss))
+    )
+    down = np.sqrt(rest**2 + np.where(full, 0, gain_down**2 + loss_up**2))
+    up = np.sqrt(rest**2 + np.where(full, 0, gain_up**2 + loss_down**2))
+    return se, down, up
 
 
 def at_threshold(curve: pl.DataFrame, threshold: float) -> dict[str, float | bool] | None:
