@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dagster_project.lib.evidence.certificate import Claim, p_values
+from dagster_project.lib.evidence.rows import PatientRows
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -91,6 +94,46 @@ def certified_upper(
     hidden = (inside & ~rows.given_wrong & not_shown_right).astype(float)
     pool = ~rows.certain & ~rows.outside
     return min(1.0, shown + float(pool.mean()) * _of_drawn(rows, hidden, delta / 2, bound))
+
+
+def review_test(
+    rows: ReviewedRows, alpha: float, level: float, *, max_images: int
+) -> Callable[[float], bool]:
+    """Whether the true W(t) is shown to be below ``alpha``, for a sequence of thresholds.
+
+    The decision that :func:`certified_upper` < alpha would give, without searching for the bound:
+    U_{level/2} of the hidden part is taken off alpha, and the shown part is tested against what is
+    left at level/2. Where every row at or above t is reviewed, the plain count at the whole level.
+
+    Parameters
+    ----------
+    rows : at most ``max_images`` images a patient.
+    alpha : bound on W.
+    """
+    drawn = rows.drawn
+    simple = bool(drawn.any()) and np.unique(rows.probability[drawn]).size == 1
+    not_shown_right = ~rows.reviewed | rows.wrong
+    pool = float((~rows.certain & ~rows.outside).mean())
+
+    def shown(threshold: float, wrong: npt.NDArray[np.bool_], bar: float, delta: float) -> bool:
+        ok = ~wrong
+        counted = PatientRows(rows.score, ok, ok, rows.patient, rows.n_patients, known=True)
+        claim = Claim("confident_wrong_share", bar)
+        at = np.array([threshold])
+        return bool(p_values(counted, claim, at, level=delta, max_images=max_images)[0] <= delta)
+
+    def passes(threshold: float) -> bool:
+        inside = rows.score >= threshold
+        if bool(rows.reviewed[inside].all()):
+            return shown(threshold, rows.wrong, alpha, level)
+        if not simple:
+            return False
+        hidden = (inside & ~rows.given_wrong & not_shown_right).astype(float)
+        left = alpha - pool * _of_drawn(rows, hidden, level / 2, upper_bound)
+        seen = rows.given_wrong | rows.certain | (rows.outside & ~rows.asked)
+        return left > 0 and shown(threshold, seen & not_shown_right, left, level / 2)
+
+    return passes
 
 
 def by_patient(
