@@ -319,18 +319,16 @@ def certify_reviewed(
 ) -> Certificate:
     """:func:`certify` where labels were reviewed in part: W by its bound, nothing else.
 
-    Covered top-1 and subgroups have no valid bound from such a sample, so a claim about covered
-    top-1 makes it "not certified"; how many rows would do is not known either.
+    How many rows would do is not known then.
     """
     thresholds = grid_from(terms.start)
-    accuracy = any(claim.quantity == "covered_top1" for claim in claims)
     passed = 0
-    while not accuracy and passed < thresholds.size and review.passes(float(thresholds[passed])):
+    while passed < thresholds.size and review.passes(float(thresholds[passed])):
         passed += 1
     found = _found(rows, claims, terms, passed, released)
     if found.reason is not None:
-        only = "covered top-1 needs every image in play reviewed" if accuracy else review.note
-        found = replace(found, reason=f"{found.reason}; {only}")
+        found = replace(found, reason=f"{found.reason}; {review.note}")
+    at = found.threshold if found.certified else None
     return Certificate(
         **_common(rows, terms, found, looks),
         claims=tuple(
@@ -339,7 +337,7 @@ def certify_reviewed(
                 target=claim.target,
                 observed=None
                 if claim.quantity == "covered_top1"
-                else review.observed(found.threshold if found.certified else released),
+                else review.observed(released if at is None else at),
                 holds=found.certified,
             )
             for claim in claims

@@ -93,7 +93,8 @@ def certified_upper(
     shown = by_patient(rows, (seen & not_shown_right).astype(float), delta / 2, max_images, bound)
     hidden = (inside & ~rows.given_wrong & not_shown_right).astype(float)
     pool = ~rows.certain & ~rows.outside
-    return min(1.0, shown + float(pool.mean()) * _of_drawn(rows, hidden, delta / 2, bound))
+    kept, share = _one_a_patient(rows)
+    return min(1.0, shown + float(pool.mean()) * _of_drawn(hidden[kept], share, delta / 2, bound))
 
 
 def review_test(
@@ -114,6 +115,7 @@ def review_test(
     simple = bool(drawn.any()) and np.unique(rows.probability[drawn]).size == 1
     not_shown_right = ~rows.reviewed | rows.wrong
     pool = float((~rows.certain & ~rows.outside).mean())
+    kept, share = _one_a_patient(rows) if simple else (np.zeros(0, dtype=np.int64), 0.0)
 
     def shown(threshold: float, wrong: npt.NDArray[np.bool_], bar: float, delta: float) -> bool:
         ok = ~wrong
@@ -129,7 +131,7 @@ def review_test(
         if not simple:
             return False
         hidden = (inside & ~rows.given_wrong & not_shown_right).astype(float)
-        left = alpha - pool * _of_drawn(rows, hidden, level / 2, upper_bound)
+        left = alpha - pool * _of_drawn(hidden[kept], share, level / 2, upper_bound)
         seen = rows.given_wrong | rows.certain | (rows.outside & ~rows.asked)
         return left > 0 and shown(threshold, seen & not_shown_right, left, level / 2)
 
@@ -167,14 +169,17 @@ def by_patient(
     return high
 
 
-def _of_drawn(rows: ReviewedRows, losses: Floats, delta: float, bound: UpperBound) -> float:
+def _one_a_patient(rows: ReviewedRows) -> tuple[npt.NDArray[np.int64], float]:
+    """The first drawn row of each patient, in hash order, and their share of all drawn rows."""
+    drawn = np.flatnonzero(rows.drawn)
+    _, first = np.unique(rows.patient[drawn], return_index=True)  # sorts by patient: hash order
+    return drawn[first], first.size / drawn.size
+
+
+def _of_drawn(kept: Floats, share: float, delta: float, bound: UpperBound) -> float:
     """Upper bound on the mean loss over the pool that the drawn rows are a random sample of.
 
-    One drawn row a patient, the first in row order, is independent of all others; further rows of
-    the same patients are few in a small sample and count as wrong.
+    ``kept``: the losses of one drawn row a patient, which is independent of all others; further
+    rows of the same patients are few in a small sample and count as wrong.
     """
-    drawn = np.flatnonzero(rows.drawn)
-    _, first = np.unique(rows.patient[drawn], return_index=True)
-    kept = drawn[first]  # unique sorts by patient, which is hash order
-    share = kept.size / drawn.size
-    return min(1.0, share * bound(losses[kept], delta) + (1 - share))
+    return min(1.0, share * bound(kept, delta) + (1 - share))
