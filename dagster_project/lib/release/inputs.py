@@ -1,0 +1,275 @@
+"""What a release was made from, so that it can be made again and compared.
+
+Belongs: the record of inputs and options in ``run.json``, the refit from such a record, the copy of
+scored rows that a Dagster run leaves, the comparison byte by byte.
+Does not: any statistic (``tiers``), the refit itself (``refit``), hashes and names of a release
+(``bundle``).
+Concept: one function makes a release the first time and again, from paths and a plain JSON value.
+``metadata.json`` is hashed and holds the content of the rows, so that how they were cut into files
+changes no byte; ``run.json`` is not, and holds the files with their paths. N = scored rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster_project.lib import files, tables
+from dagster_project.lib.errors import InputError
+from dagster_project.lib.labels.given import given_version, join_labels, read_labels
+from dagster_project.lib.probability_table import read_probabilities
+from dagster_project.lib.release import bundle
+from dagster_project.lib.release.environment import environment, environment_changes
+from dagster_project.lib.release.refit import RefitResult, refit
+from dagster_project.lib.tiers.policy import parse_policy, read_policy
+from dagster_project.lib.tiers.reports import LabelsInfo
+from dagster_project.lib.tiers.scored_rows import labels_in, score_counts, score_rows
+from dagster_project.lib.tiers.thresholds import Thresholds, read_deployed
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+    from dagster_project.lib.probability_table import ProbabilityTable
+    from dagster_project.lib.tiers.policy import TierPolicy
+
+Paths = Mapping[str, Path]
+"""Role -> file: ``probs_00``, ``baseline_00``, ``labels``, ``classes``, ``policy``, ``deployed``;
+or ``scored_rows`` alone."""
+
+SCORED = "scored_rows"
+RECORD = "recompute"
+_SLICE = 100_000
+
+
+def named_files(
+    probs: Sequence[Path], baseline: Sequence[Path] = (), **single: Path | None
+) -> dict[str, Path]:
+    """The files of a refit by role; a role whose path is None is left out."""
+    many = {"probs": probs, "baseline": baseline}
+    numbered = {f"{role}_{i:02d}": path for role, paths in many.items()
+                for i, path in enumerate(paths)}  # fmt: skip
+    return {**numbered, **{role: path for role, path in single.items() if path is not None}}
+
+
+def refit_files(
+    paths: Paths, options: Mapping[str, Any], *, made_by: Mapping[str, Any] | None = None
+) -> RefitResult:
+    """Refit from files, as ``tier-refit refit`` does.
+
+    Parameters
+    ----------
+    paths : of :func:`named_files`.
+    options : plain JSON. ``policy`` and ``deployed`` (used where no such file is given; deployed
+        may be null), ``reviewed`` (these labels are reviewed), ``max_change``.
+    made_by : code and libraries that ``metadata.json`` names; None: those of this process.
+
+    Raises
+    ------
+    InputError, RefusedError
+        As the readers of the files and ``refit`` raise them.
+    """
+    policy = _policy(paths, options)
+    classes = paths.get("classes")
+    table = read_probabilities(_many(paths, "probs"), classes)
+    labels = labels_of(paths.get("labels"), table)
+    old = _many(paths, "baseline")
+    baseline = score_rows(read_probabilities(old, classes), labels) if old else None
+    scored = score_rows(table, labels)
+    provenance = replace(
+        bundle.provenance_of(table, score_counts(table, labels)),
+        inputs=contents_of(scored, baseline),
+        environment=made_by,
+    )
+    return refit(
+        scored,
+        policy,
+        labels=LabelsInfo(given_version(labels), not options["reviewed"], n_reviewed=None),
+        provenance=provenance,
+        deployed=_deployed(paths, options),
+        baseline=baseline,
+        max_change=options["max_change"],
+    )
+
+
+def refit_rows(
+    paths: Paths, options: Mapping[str, Any], *, made_by: Mapping[str, Any] | None = None
+) -> RefitResult:
+    """Refit from a copy of scored rows, as a Dagster run releases them.
+
+    Parameters
+    ----------
+    paths : ``scored_rows``, of :func:`keep_rows`.
+    options : plain JSON: ``policy``, ``deployed`` (may be null), ``labels`` (a ``LabelsInfo``),
+        ``provenance`` (of ``Provenance.as_json``), ``max_change``.
+    made_by : as in :func:`refit_files`.
+    """
+    scored = tables.read_table(paths[SCORED], ["image_uuid", "score"])
+    provenance = bundle.Provenance.of_json(options["provenance"])
+    return refit(
+        scored,
+        _policy(paths, options),
+        labels=LabelsInfo(**options["labels"]),
+        provenance=replace(provenance, inputs=contents_of(scored), environment=made_by),
+        deployed=_deployed(paths, options),
+        max_change=options["max_change"],
+    )
+
+
+def labels_of(path: Path | None, table: ProbabilityTable) -> pl.DataFrame:
+    """Labels from a file, or those that travel with the table; an unknown image is an error."""
+    if path is None:
+        return labels_in(table)
+    return join_labels(
+        table.frame["image_uuid"], read_labels(path, table.classes), source=path.name
+    )
+
+
+def contents_of(scored: pl.DataFrame, baseline: pl.DataFrame | None = None) -> dict[str, Any]:
+    """For ``metadata.json``: name -> ``{rows, sha256}`` of the rows that every number comes from.
+
+    The hash is of columns, types and values in order, taken slice by slice (memory stays small);
+    it says nothing about a row that is not known already.
+    """
+    given = {SCORED: scored, "baseline_rows": baseline}
+    return {
+        name: {"rows": frame.height, "sha256": _digest(frame)}
+        for name, frame in given.items()
+        if frame is not None
+    }
+
+
+def keep_rows(folder: Path, rows: pa.Table) -> Path:
+    """Publish a copy of scored rows as ``folder/<sha256>.parquet``; an equal one is left.
+
+    These are rows of patients: the folder lies beside the releases, never in one.
+    """
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
+    data = sink.getvalue()
+    path = folder / f"{files.sha256_bytes(data)}.parquet"
+    if not (path.is_file() and files.sha256_file(path) == path.stem):
+        with files.publish(path) as temp:
+            temp.write_bytes(data)
+    return path
+
+
+def record(paths: Paths, options: Mapping[str, Any]) -> dict[str, Any]:
+    """For ``run.json``: each file with path, sha256 and size, and the options of the refit."""
+    found = {}
+    for role, path in {**paths, **_beside(paths)}.items():
+        whole = path.resolve()
+        found[role] = {
+            "path": str(whole), "sha256": files.sha256_file(whole), "bytes": whole.stat().st_size
+        }  # fmt: skip
+    return {"files": found, "options": dict(options)}
+
+
+def recompute(folder: Path) -> list[str]:
+    """Refit from the inputs that ``run.json`` records and compare with what was released.
+
+    Returns
+    -------
+    One sentence for each input that has changed since (then nothing is computed), or for each
+    hashed file that comes out otherwise; then one with the versions that differ, the likely reason.
+    Empty when every byte is the same. ``metadata.json`` is made with the recorded code and library
+    versions: that those changed is no difference as long as the results are the same.
+
+    Raises
+    ------
+    InputError
+        No record of inputs, or one of them is not there any more.
+    RefusedError
+        The refit finds no threshold that meets the policy.
+    """
+    recorded = _recorded(folder)
+    paths = {role: Path(entry["path"]) for role, entry in recorded["files"].items()}
+    gone = [f"{role} ({path})" for role, path in paths.items() if not path.is_file()]
+    if gone:
+        raise InputError(
+            f"{folder / bundle.RUN}: inputs are not there any more: {', '.join(gone)}; "
+            "put them back to recompute"
+        )
+    changed = [
+        f"{role}: {path} is not what the release was made from"
+        for role, path in paths.items()
+        if files.sha256_file(path) != recorded["files"][role]["sha256"]
+    ]
+    if changed:
+        return changed
+    then = _made_by(folder)
+    again = refit_rows if SCORED in paths else refit_files
+    made = again(paths, recorded["options"], made_by=then).contents
+    differing = []
+    for name, digest in bundle.read_sums(folder).items():
+        if name not in made:
+            differing.append(f"{name}: the refit does not write it")
+        elif files.sha256_bytes(made[name]) != digest:
+            differing.append(f"{name}: comes out otherwise")
+    versions = environment_changes(then, environment()) if differing and then else []
+    return differing + ([f"likely reason: {', '.join(versions)}"] if versions else [])
+
+
+def _recorded(folder: Path) -> Mapping[str, Any]:
+    path = folder / bundle.RUN
+    found = files.read_json(path).get(RECORD)
+    try:
+        for entry in found["files"].values():  # type: ignore[index]
+            Path(entry["path"]), entry["sha256"]
+        if isinstance(found["options"], dict) and found["files"]:  # type: ignore[index]
+            return found  # type: ignore[return-value]
+    except (KeyError, TypeError, AttributeError):
+        pass
+    raise InputError(
+        f"{path}: does not say what the release was made from; only a release made with that "
+        "record can be recomputed"
+    )
+
+
+def _made_by(folder: Path) -> dict[str, Any] | None:
+    """Code and libraries as ``metadata.json`` names them; None where it is not written."""
+    if not (folder / "metadata.json").is_file():  # a blocked refit
+        return None
+    found = files.read_json(folder / "metadata.json")
+    return {key: found[key] for key in ("code", "packages") if key in found}
+
+
+def _beside(paths: Paths) -> dict[str, Path]:
+    """``labels.txt`` beside probabilities that do not name their classes themselves."""
+    if "classes" in paths:
+        return {}
+    found = {}
+    for role, path in paths.items():
+        beside = path.parent / "labels.txt"
+        if role.startswith(("probs", "baseline")) and beside.is_file():
+            if "classes" not in tables.read_metadata(path):
+                found[f"{role}_classes"] = beside
+    return found
+
+
+def _many(paths: Paths, role: str) -> list[Path]:
+    numbered = [name for name in paths if name.removeprefix(f"{role}_").isdecimal()]
+    return [paths[name] for name in sorted(numbered, key=lambda name: int(name.split("_")[1]))]
+
+
+def _policy(paths: Paths, options: Mapping[str, Any]) -> TierPolicy:
+    return read_policy(paths["policy"]) if "policy" in paths else parse_policy(options["policy"])
+
+
+def _deployed(paths: Paths, options: Mapping[str, Any]) -> Thresholds | None:
+    if "deployed" in paths:
+        return read_deployed(paths["deployed"])
+    return None if options["deployed"] is None else Thresholds(**options["deployed"])
+
+
+def _digest(frame: pl.DataFrame) -> str:
+    whole = hashlib.sha256()
+    for part in frame.iter_slices(_SLICE):
+        whole.update(tables.digest_frame(part).encode())
+    return whole.hexdigest()
