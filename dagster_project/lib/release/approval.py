@@ -169,6 +169,11 @@ def _alone(folder: Path, root: Path | None) -> Iterator[None]:
                 f"{path}: cannot be locked here ({error.strerror}); keep releases on a disk "
                 "with locks"
             ) from None
-        yield
+        try:
+            yield
+        except PermissionError as error:
+            raise InputError(
+                f"{error.filename}: {error.strerror}; approve as a user who may write there"
+            ) from None
     finally:
         os.close(handle)

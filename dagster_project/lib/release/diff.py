@@ -10,7 +10,7 @@ can be compared too; unknown on one side is null, which is a difference.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def compare(a: Path, b: Path, *, atol: float = 0.0) -> dict[str, Any]:
     flat = [dict(_flat(report)) for report in reports]
     policies = [dict(_flat(entry.get("policy") or {})) for entry in metadata]
     identities = [_identity(*pair) for pair in zip(reports, metadata, strict=True)]
-    changes = _changed(*flat, atol)
+    changes = _changed(flat, atol)
     shown = {
         "thresholds": _pairs(*(report.get("thresholds") or {} for report in reports)),
         "outcomes_per_1000": _pairs(*(_per_1000(report) for report in reports)),
@@ -63,7 +63,7 @@ def compare(a: Path, b: Path, *, atol: float = 0.0) -> dict[str, Any]:
         "only_in_b": sorted(sums[1].keys() - sums[0].keys()),
         "changed": sorted(n for n in sums[0].keys() & sums[1].keys() if sums[0][n] != sums[1][n]),
     }
-    policy, identity = _changed(*policies, atol), _changed(*identities, 0.0)
+    policy, identity = _changed(policies, atol), _changed(identities, 0.0)
     differ = bool(
         changes or policy or identity or listed["only_in_a"] or listed["only_in_b"]
     ) or (atol == 0 and bool(listed["changed"]))  # fmt: skip
@@ -158,7 +158,8 @@ def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> Changes:
     return {key: _entry(a.get(key), b.get(key)) for key in {**a, **b}}
 
 
-def _changed(a: Mapping[str, Any], b: Mapping[str, Any], atol: float) -> Changes:
+def _changed(sides: Sequence[Mapping[str, Any]], atol: float) -> Changes:
+    a, b = sides
     both = {key: (a.get(key), b.get(key)) for key in {**a, **b}}
     return {
         key: _entry(old, new)

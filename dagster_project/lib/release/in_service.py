@@ -1,4 +1,4 @@
-"""What is in service, as a folder of releases says: the approved release that ``current`` points to.
+"""What is in service, as a folder of releases says: the approved release under ``current``.
 
 Belongs: reading the pointer with everything that vouches for it; candidate or approved, in words.
 Does not: moving it (``approval``).

@@ -247,9 +247,9 @@ def _beside(paths: Paths) -> dict[str, Path]:
     found = {}
     for role, path in paths.items():
         beside = path.parent / "labels.txt"
-        if role.startswith(("probs", "baseline")) and beside.is_file():
-            if "classes" not in tables.read_metadata(path):
-                found[f"{role}_classes"] = beside
+        is_table = role.startswith(("probs", "baseline"))
+        if is_table and beside.is_file() and "classes" not in tables.read_metadata(path):
+            found[f"{role}_classes"] = beside
     return found
 
 

@@ -86,9 +86,7 @@ def read_signatures(folder: Path) -> list[Signature]:
 def add_signature(folder: Path, signature: Signature) -> None:
     """Extend ``approval.json`` by one signature, in one step; the others stay as they are."""
     entries = [asdict(entry) for entry in [*read_signatures(folder), signature]]
-    files.write_text(
-        folder / bundle.APPROVAL, json.dumps(entries, indent=2, sort_keys=True) + "\n"
-    )
+    files.write_text(folder / bundle.APPROVAL, json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
 def approvals(folder: Path) -> list[Signature]:
@@ -106,15 +104,14 @@ def releases_root(folder: Path) -> Path | None:
     """The folder of releases that ``folder`` is a release of; None for the output of a refit.
 
     A release is named by its content. A folder with another name is one all the same where its
-    name looks like a hash, or a ledger or one of the links lies beside it: it was renamed or
+    name looks like a hash, or a ledger or a link to a release lies beside it: it was renamed or
     altered, and :func:`release_problems` says so.
     """
     parent = folder.parent
-    hashlike = re.fullmatch(rf"[0-9a-f]{{{bundle.NAME_DIGITS}}}", folder.name)
-    beside = (parent / LEDGER).exists() or any(
-        (parent / link).is_symlink() for link in (CURRENT, LATEST)
-    )
-    return parent if hashlike or beside else None
+    links = [parent / link for link in (CURRENT, LATEST)]
+    names = [folder.name, *(link.readlink().name for link in links if link.is_symlink())]
+    hashlike = any(re.fullmatch(rf"[0-9a-f]{{{bundle.NAME_DIGITS}}}", name) for name in names)
+    return parent if hashlike or (parent / LEDGER).exists() else None
 
 
 def release_problems(folder: Path) -> list[str]:
@@ -141,7 +138,7 @@ def release_problems(folder: Path) -> list[str]:
         return [*problems, str(error)]
     here = content_hash(folder)
     return problems + [
-        f"{bundle.APPROVAL}: {entry.meaning} by {entry.name} is of other bytes ({entry.sha256[:16]})"
+        f"{bundle.APPROVAL}: {entry.meaning} by {entry.name} is of other bytes"
         for entry in signatures
         if entry.sha256 != here
     ]
