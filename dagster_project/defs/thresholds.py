@@ -22,7 +22,9 @@ from dagster_project.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
+    from dagster_project.lib.probability_table import ProbabilityTable
     from dagster_project.lib.tiers.policy import TierPolicy
+    from dagster_project.lib.tiers.scored_rows import ScoreCounts
     from dagster_project.lib.tiers.selection import ThresholdFit
 
 OWNERS = ["team:data-science"]
@@ -51,7 +53,7 @@ class PolicyConfig(dg.Config):
         return parse_policy({**base.model_dump(mode="json"), **given}, "run config")
 
 
-@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
+@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="2")
 def scored_test_rows(
     settings: dg.ResourceParam[Settings],
     test_probabilities: dict[str, StoredTable],
@@ -59,12 +61,14 @@ def scored_test_rows(
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
     """Probabilities and labels joined by image: score, rank of the truth, three best classes."""
+    from dagster_project.lib import tables
     from dagster_project.lib.labels.consensus import n_decided
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
     table = whole_dump(test_probabilities, dataset_index, "test", settings)
     labels = cleaned_labels.frame.select("image_uuid", "label")
-    counts = score_counts(table, labels).as_dict()
+    scored_counts = score_counts(table, labels)
+    counts = scored_counts.as_dict()
     rows = score_rows(table, labels)
     carried = {
         **cleaned_labels.metadata,
@@ -75,6 +79,8 @@ def scored_test_rows(
         "tta": table.metadata["tta"],
         "classes": canonical_json(table.classes),
         "counts": canonical_json(counts),
+        "rows_version": tables.digest_frame(rows),
+        "provenance": canonical_json(_provenance(table, scored_counts, dataset_index)),
     }
     scored = StoredTable.of(rows, carried)
     return dg.MaterializeResult(
@@ -82,6 +88,22 @@ def scored_test_rows(
         data_version=dg.DataVersion(digest([scored.version, carried])),
         metadata={**counts, **{key: carried[key] for key in BASIS}},
     )
+
+
+def _provenance(
+    table: "ProbabilityTable", counts: "ScoreCounts", dataset_index: StoredTable
+) -> dict[str, Any]:
+    """What a release will say of these rows: the dump's own words, and the split's."""
+    from dagster_project.lib.release.bundle import provenance_of
+
+    found = provenance_of(table, counts)
+    return {
+        **found.as_json(),
+        "dataset_version": dataset_index.version,
+        "split": "test",
+        "splits_sha256": dataset_index.metadata.get("splits_sha256"),
+        "split_recipe": dataset_index.metadata.get("split_recipe"),
+    }
 
 
 @dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
@@ -205,6 +227,7 @@ def evaluation_summary(
 
     Not behind ``tier_report``, whose checks block: a blocked change is what one wants to see.
     """
+    from dagster_project.lib.release.in_service import release_state
     from dagster_project.lib.tiers import pictures
 
     report = report_of(scored_test_rows, tier_thresholds, settings)
@@ -218,6 +241,11 @@ def evaluation_summary(
             "n": report["n"],
             "n_reviewed": report["labels"]["n_reviewed"],
             "provisional": report["labels"]["provisional"],
+            **show.release_state(
+                release_state(
+                    settings.releases_dir, report["thresholds"], report["labels"]["version"]
+                )
+            ),
             "tiers": show.table(tiers),
             **show.published_picture("tier_thresholds", settings),
             **show.inline(histogram, "confidence_by_tier"),
