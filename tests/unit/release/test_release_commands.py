@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,21 @@ def options(given: Path) -> list[object]:
     return ["--probs", probs, "--baseline-probs", probs, *files]
 
 
+@pytest.fixture(scope="module")
+def made(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One refit by user anna."""
+    out = tmp_path_factory.mktemp("made") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(people, "os_user", lambda: "anna")
+        assert cli.main(["refit", *map(str, options(given)), "--out", str(out)]) == 0
+    return out
+
+
 @pytest.fixture
-def out(run: Run, given: Path, tmp_path: Path, as_user: Callable[[str], None]) -> Path:
+def out(made: Path, tmp_path: Path, as_user: Callable[[str], None]) -> Path:
+    """A copy of it, to be spoilt; anna is still there."""
     as_user("anna")
-    assert run("refit", *options(given), "--out", "out")[0] == 0
-    return tmp_path / "out"
+    return Path(shutil.copytree(made, tmp_path / "out"))
 
 
 @pytest.fixture
@@ -168,9 +179,7 @@ def test_no_path_host_or_time_is_in_a_hashed_file(out: Path, given: Path, tmp_pa
 def test_the_same_rows_in_other_files_give_the_same_bytes(
     run: Run, out: Path, given: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "copy").mkdir()
-    for path in given.iterdir():
-        (tmp_path / "copy" / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(given, tmp_path / "copy")
     assert run("refit", *options(tmp_path / "copy"), "--out", "again")[0] == 0
     assert Path("again/SHA256SUMS").read_bytes() == (out / "SHA256SUMS").read_bytes()
 
@@ -210,28 +219,29 @@ def test_verify_of_no_release_is_bad_input(run: Run, folder: str) -> None:
     assert "pass a folder that refit wrote" in err
 
 
-def of_copies(run: Run, given: Path, tmp_path: Path) -> Path:
-    """A refit of inputs that a test may spoil."""
-    for path in given.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    assert run("refit", *options(tmp_path), "--out", "out")[0] == 0
-    return tmp_path / "out"
+@pytest.fixture
+def of_copies(out: Path, given: Path, tmp_path: Path) -> Path:
+    """The refit with its record changed to copies of its inputs, which a test may spoil."""
+    shutil.copytree(given, tmp_path, dirs_exist_ok=True)
+    text = (out / "run.json").read_text()
+    (out / "run.json").write_text(text.replace(str(given), str(tmp_path)))
+    return out
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.txt", "policy.json"])
-def test_an_input_that_changed_is_named(run: Run, given: Path, tmp_path: Path, name: str) -> None:
-    out = of_copies(run, given, tmp_path)
+def test_an_input_that_changed_is_named(
+    run: Run, of_copies: Path, tmp_path: Path, name: str
+) -> None:
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b"\n")
-    code, stdout, _ = run("verify", out, "--recompute")
+    code, stdout, _ = run("verify", of_copies, "--recompute")
     assert code == 3
     assert f"{tmp_path / name} is not what the release was made from" in stdout
-    assert run("verify", out)[0] == 0
+    assert run("verify", of_copies)[0] == 0
 
 
-def test_an_input_that_is_gone_is_bad_input(run: Run, given: Path, tmp_path: Path) -> None:
-    out = of_copies(run, given, tmp_path)
+def test_an_input_that_is_gone_is_bad_input(run: Run, of_copies: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").unlink()
-    code, _, err = run("verify", out, "--recompute")
+    code, _, err = run("verify", of_copies, "--recompute")
     assert code == 2
     assert "labels (" in err
     assert "not there any more" in err
