@@ -204,8 +204,13 @@ class Settings(BaseSettings):
 
     @property
     def releases_dir(self) -> Path:
-        """Released thresholds, one folder a release, and the link ``latest``."""
+        """Released thresholds, one folder a release, and the links ``latest`` and ``current``."""
         return self.store / "releases"
+
+    @property
+    def release_inputs_dir(self) -> Path:
+        """Copies of the rows that releases were made from, by content: rows of patients."""
+        return self.store / "release_inputs"
 
 
 def _variables() -> tuple[str, ...]:

@@ -23,7 +23,9 @@ from dagster_project.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
+    from dagster_project.lib.probability_table import ProbabilityTable
     from dagster_project.lib.tiers.policy import TierPolicy
+    from dagster_project.lib.tiers.scored_rows import ScoreCounts
     from dagster_project.lib.tiers.selection import ThresholdFit
 
 OWNERS = ["team:data-science"]
@@ -44,13 +46,15 @@ def scored_test_rows(
 
     With what reviewers were asked; the keys of packets are frozen, so reading them here is sound.
     """
+    from dagster_project.lib import tables
     from dagster_project.lib.labels.consensus import n_decided
     from dagster_project.lib.labels.sampling import choose_packet, read_packets, with_reviews
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
     table = whole_dump(test_probabilities, dataset_index, "test", settings)
     labels = cleaned_labels.frame.select("image_uuid", "label")
-    counts = score_counts(table, labels).as_dict()
+    scored_counts = score_counts(table, labels)
+    counts = scored_counts.as_dict()
     evaluated = cleaned_labels.frame.join(table.frame.select("image_uuid"), on="image_uuid")
     packet = choose_packet(read_packets(settings.packets_dir), evaluated)
     design = None if packet is None else packet.design
@@ -65,6 +69,8 @@ def scored_test_rows(
         "tta": table.metadata["tta"],
         "classes": canonical_json(table.classes),
         "counts": canonical_json(counts),
+        "rows_version": tables.digest_frame(rows),
+        "provenance": canonical_json(_provenance(table, scored_counts, dataset_index)),
     }
     scored = StoredTable.of(rows, carried)
     return dg.MaterializeResult(
@@ -72,6 +78,22 @@ def scored_test_rows(
         data_version=dg.DataVersion(digest([scored.version, carried])),
         metadata={**counts, **{key: carried[key] for key in (*BASIS, "review_packet")}},
     )
+
+
+def _provenance(
+    table: "ProbabilityTable", counts: "ScoreCounts", dataset_index: StoredTable
+) -> dict[str, Any]:
+    """What a release will say of these rows: the dump's own words, and the split's."""
+    from dagster_project.lib.release.bundle import provenance_of
+
+    found = provenance_of(table, counts)
+    return {
+        **found.as_json(),
+        "dataset_version": dataset_index.version,
+        "split": "test",
+        "splits_sha256": dataset_index.metadata.get("splits_sha256"),
+        "split_recipe": dataset_index.metadata.get("split_recipe"),
+    }
 
 
 @dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
@@ -195,6 +217,7 @@ def evaluation_summary(
 
     Not behind ``tier_report``, whose checks block: a blocked change is what one wants to see.
     """
+    from dagster_project.lib.release.in_service import release_state
     from dagster_project.lib.tiers import pictures
 
     report = report_of(scored_test_rows, tier_thresholds, settings)
@@ -208,6 +231,11 @@ def evaluation_summary(
             "n": report["n"],
             "n_reviewed": report["labels"]["n_reviewed"],
             "provisional": report["labels"]["provisional"],
+            **show.release_state(
+                release_state(
+                    settings.releases_dir, report["thresholds"], report["labels"]["version"]
+                )
+            ),
             "tiers": show.table(tiers),
             **show.published_picture("tier_thresholds", settings),
             **show.inline(histogram, "confidence_by_tier"),

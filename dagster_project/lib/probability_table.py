@@ -139,7 +139,20 @@ def from_arrow(
             "each image may appear once"
         )
     joined = {v: np.concatenate([part.views[v] for part in parts]) for v in views}
-    return ProbabilityTable(first.classes, frame, joined, first.metadata)
+    return ProbabilityTable(first.classes, frame, joined, _joined_metadata(parts))
+
+
+def _joined_metadata(parts: Sequence[ProbabilityTable]) -> dict[str, str]:
+    """The first table's metadata, with ``identities``: the data version of every dump in order.
+
+    Sorted, so that the order in which shards are given changes nothing; left out if one has none.
+    """
+    found = dict(parts[0].metadata)
+    versions = [part.metadata.get("identity") for part in parts]
+    known = sorted(version for version in versions if version)
+    if len(known) == len(parts):
+        found["identities"] = json.dumps(known)
+    return found
 
 
 def too_many_errors(failed: int, rows: int, max_share: float) -> str | None:

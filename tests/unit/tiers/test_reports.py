@@ -166,6 +166,7 @@ def test_the_full_report_has_the_keys_of_the_contract() -> None:
     assert set(report) == {
         *("n", "thresholds", "full_coverage", "tiers", "outcomes", "selection", "labels"),
         *("baseline", "deployed", "estimand", "intervals", "patients", "moved", "accept"),
+        *("label_noise", "partial_review"),
     }
     chosen = report["selection"]["confident"]
     assert (chosen["rule"], chosen["target"], chosen["fitted"]) == ("coverage", 0.3, 0.8)
