@@ -18,6 +18,8 @@ from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from dagster_project.lib.release.bundle import Provenance
     from dagster_project.lib.tiers.thresholds import Thresholds
 
@@ -47,6 +49,14 @@ def deployed_thresholds(settings: Settings) -> "Thresholds | None":
         return stated
     found = release_in_service(settings.releases_dir)
     return None if found is None else found.thresholds
+
+
+def baseline_rows(settings: Settings) -> "pl.DataFrame | None":
+    """The scored rows of the approved release, to compare with; None where there are none."""
+    from dagster_project.lib.release.in_service import release_in_service, rows_in_service
+
+    found = release_in_service(settings.releases_dir)
+    return None if found is None else rows_in_service(found)
 
 
 def author_of(tags: Mapping[str, str]) -> str:
@@ -97,7 +107,10 @@ def threshold_release(
     if blocked:
         raise dg.Failure(f"release blocked: {'; '.join(blocked)}", allow_retries=False)
     provenance = replace(
-        provenance_of(tier_thresholds), inputs=inputs.contents_of(scored_test_rows.frame)
+        provenance_of(tier_thresholds),
+        inputs=inputs.contents_of(
+            scored_test_rows.frame, baseline_rows(settings) if report["baseline"] else None
+        ),
     )
     contents = bundle.release_files(report, policy, provenance)
     run = _run_facts(context, settings, scored_test_rows, tier_thresholds, report)
@@ -129,19 +142,25 @@ def _run_facts(
     from dagster_project.lib.release import inputs
     from dagster_project.lib.release.people import run_facts
 
-    rows = inputs.keep_rows(settings.release_inputs_dir, scored_test_rows.arrow)
+    rows = {inputs.SCORED: inputs.keep_rows(settings.release_inputs_dir, scored_test_rows.arrow)}
+    baseline = baseline_rows(settings)
+    if baseline is not None and report["baseline"] is not None:
+        rows[inputs.BASELINE] = inputs.keep_rows(settings.release_inputs_dir, baseline.to_arrow())
+    certificate = report["selection"]["confident"]["certificate"]
     options = {
         "policy": json.loads(tier_thresholds.metadata["policy"]),
         "labels": report["labels"],
         "deployed": report["deployed"] and report["deployed"]["thresholds"],
         "provenance": json.loads(tier_thresholds.metadata["provenance"]),
         "max_change": settings.max_threshold_change,
+        "subgroups": settings.subgroups and list(settings.subgroups),
+        "looks": certificate and certificate["looks"],
     }
     return {
         "run_id": context.run.run_id,
         "job": context.run.job_name,
         **run_facts(author_of(context.run.tags)),
-        inputs.RECORD: inputs.record({inputs.SCORED: rows}, options),
+        inputs.RECORD: inputs.record(rows, options),
     }
 
 

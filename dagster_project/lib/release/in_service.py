@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.release import ledger
+from dagster_project.lib.release import bundle, inputs, ledger
 from dagster_project.lib.release.approval import pointed
 from dagster_project.lib.release.signatures import (
     CURRENT,
@@ -25,6 +26,9 @@ from dagster_project.lib.release.signatures import (
     thresholds_of,
 )
 from dagster_project.lib.tiers.thresholds import ENV_NAMES, Thresholds, read_deployed
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,21 @@ def release_in_service(root: Path) -> InService | None:
     version = thresholds_of(folder).get("label_version")
     at = read_deployed(folder / "thresholds.json")
     return InService(name, folder, at, version, len(entries), entry, signed[-1])
+
+
+def rows_in_service(found: InService) -> pl.DataFrame | None:
+    """The scored rows that the release in service was fitted on; None where no copy is left.
+
+    A copy that is not what the release recorded counts as none.
+    """
+    recorded = files.read_json(found.folder / bundle.RUN).get(inputs.RECORD) or {}
+    entry = recorded.get("files", {}).get(inputs.SCORED)
+    if not entry:
+        return None
+    path = Path(entry["path"])
+    if not path.is_file() or files.sha256_file(path) != entry["sha256"]:
+        return None
+    return tables.read_table(path, ["image_uuid", "score"])
 
 
 def release_state(
