@@ -52,6 +52,7 @@ def report_html(report: Mapping[str, Any], curve: pl.DataFrame, policy: TierPoli
     page, plot = _page(report, curve, grid, policy)
     data = {
         "grid": GRID,
+        "bar_room": drawing.BAR_ROOM,
         **{key: getattr(grid, key).tolist() for key in ("n", "top1", "top3")},
         "released": {key: _step(report, key) for key in slider.SIDES},
         "certified": slider.certified_range(report),
@@ -77,7 +78,6 @@ def _page(
     svg, plot = drawing.curve_svg(curve, pinned, policy)
     sure = slider.certified_range(report)
     certified = sure is not None and sure[0] <= report["thresholds"]["confident"] <= sure[1]
-    on_curve = [pin for pin in pinned if pin.side == "confident"]
     page = {
         "title": "Tier thresholds: candidate for release",
         "state": state_lines(report),
@@ -92,7 +92,6 @@ def _page(
         "bar": drawing.bar_parts(exact),
         "curve": svg,
         "dashed": "; ".join(drawing.dashed_words(policy)),
-        "points": ", ".join(f"{pin.kind} {threshold(pin.value)}" for pin in on_curve),
         "sections": sections(report, curve, grid, policy),
     }
     return page, plot

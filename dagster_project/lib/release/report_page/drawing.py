@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from dagster_project.lib import pictures as house
 from dagster_project.lib.release.report_page.parts import fixed, percent, threshold
-from dagster_project.lib.release.report_page.slider import Grid, Pin, counts_at
+from dagster_project.lib.release.report_page.slider import SIDES, Grid, Pin, counts_at
 from dagster_project.lib.tiers.thresholds import GRID
 
 if TYPE_CHECKING:
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from dagster_project.lib.tiers.policy import TierPolicy
 
 WIDTH = 400
-FONT = 13
 MAX_POINTS = 500
-LANE = 17
+LEGEND_LINE = 20
+BAR_ROOM = 0.22
+"""Share of the bar that a tier's name needs on a phone."""
 GREY = "#dddddd"
 FAINT = "#666666"
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
@@ -119,7 +120,7 @@ def curve_svg(
     coverage = at.n[answered] / total
     risk = (at.n - at.top1)[answered] / at.n[answered]
     settled = risk[coverage >= min(0.02, coverage.max())]
-    top = LANE * len(shown) + 12
+    top = LEGEND_LINE * ((len(shown) + 3) // 2) + 10
     y_max = max(0.01, 1.12 * float(settled.max()))
     plot = Plot(52, top, WIDTH - 52 - 14, 250, y_max=y_max)
     line = " ".join(
@@ -132,6 +133,7 @@ def curve_svg(
             clip_path="url(#inside)"),
         *_targets(plot, policy),
         *_pinned_points(plot, shown, at, keys),
+        *_legend(shown),
         *(_marker(side) for side in ("refer", "confident")),
     ]  # fmt: skip
     clip = tag("clipPath", _box(plot), id="inside")
@@ -157,23 +159,30 @@ def _thinned(curve: pl.DataFrame, pinned: Sequence[Pin]) -> tuple[Any, Grid]:
 
 
 def _pinned_points(plot: Plot, shown: Sequence[Pin], at: Grid, keys: Any) -> list[Markup]:
-    """Each pinned point with its words on a lane of its own above the plot: no two can collide."""
+    """The pinned points; where nothing is answered there is no risk and no point."""
     drawn = []
-    for lane, pin in enumerate(shown):
+    for pin in shown:
         index = int(np.searchsorted(keys, pin.value))
         n, top1 = int(at.n[index]), int(at.top1[index])
-        x = plot.x(n / at.total)
-        y = plot.y(min((n - top1) / n, plot.y_max)) if n else plot.bottom
-        height = LANE * (lane + 1) - 3
-        right = x > plot.x(0.5)
-        drawn += [
-            tag("path", d=f"M{fixed(x, 1)} {height + 3}V{fixed(y, 1)}", stroke=FAINT,
-                stroke_width=0.8, fill="none"),
-            tag("g", mark(pin.kind), transform=f"translate({fixed(x, 1)} {fixed(y, 1)})"),
-            _text(x + (4 if right else -4), height, f"{pin.kind} {threshold(pin.value)}",
-                  "end" if right else "start"),
-        ]  # fmt: skip
+        if n:
+            x, y = plot.x(n / at.total), plot.y(min((n - top1) / n, plot.y_max))
+            drawn.append(_moved(mark(pin.kind), x, y))
     return drawn
+
+
+def _legend(shown: Sequence[Pin]) -> list[Markup]:
+    """Shape and words, two a line: points that lie close together need no labels of their own."""
+    entries = [(mark(pin.kind), f"{pin.kind} {threshold(pin.value)}", None) for pin in shown]
+    entries += [(_marker_shape(side), f"slider, {side}", "marker") for side in SIDES]
+    drawn = []
+    for index, (shape, words, class_) in enumerate(entries):
+        x, y = 62 + 170 * (index % 2), 12 + LEGEND_LINE * (index // 2)
+        drawn.append(tag("g", _moved(shape, x, y), _text(x + 14, y + 4, words), class_=class_))
+    return drawn
+
+
+def _moved(shape: Markup, x: float, y: float) -> Markup:
+    return tag("g", shape, transform=f"translate({fixed(x, 1)} {fixed(y, 1)})")
 
 
 def _bounds(policy: TierPolicy) -> tuple[list[float], list[float]]:
@@ -226,15 +235,15 @@ def _dashed(path: str, dash: str) -> Markup:
     )  # fmt: skip
 
 
+def _marker_shape(side: str) -> Markup:
+    if side == "confident":
+        return tag("circle", r=6, fill=house.CONFIDENT, stroke="#ffffff", stroke_width=2)
+    return tag("rect", x=-6, y=-6, width=12, height=12, fill=house.REFER, stroke=house.INK)
+
+
 def _marker(side: str) -> Markup:
     """A point that the script moves; nothing without it, and nothing in print."""
-    shape = (
-        tag("circle", r=6, fill=house.CONFIDENT, stroke="#ffffff", stroke_width=2)
-        if side == "confident"
-        else tag("rect", x=-6, y=-6, width=12, height=12, fill=house.REFER, stroke=house.INK)
-    )
-    words = tag("text", side, y=22, text_anchor="middle", class_="halo")
-    return tag("g", shape, words, id=f"marker-{side}", class_="marker", display="none")
+    return tag("g", _marker_shape(side), id=f"marker-{side}", class_="marker", display="none")
 
 
 def _axes(plot: Plot, x_words: str, y_words: str) -> Markup:
@@ -338,7 +347,7 @@ def dot_svg(
     high: float = 1.0,
 ) -> Markup:
     """A value on a line from ``low`` to ``high`` with its interval; the reference is dashed."""
-    width, height = 150, 22
+    width, height = 180, 22
 
     def x(at: float) -> float:
         return 8 + (width - 16) * (min(max(at, low), high) - low) / ((high - low) or 1.0)
@@ -350,11 +359,12 @@ def dot_svg(
                 stroke_dasharray="3 3")
         )  # fmt: skip
     if limits is not None:
-        path = f"M{fixed(x(limits[0]), 1)} 11H{fixed(x(limits[1]), 1)}"
-        parts.append(tag("path", d=path, stroke=house.CONFIDENT, stroke_width=3))
+        ends = [fixed(x(limit), 1) for limit in limits]
+        path = f"M{ends[0]} 7v8m0-4H{ends[1]}m0-4v8"
+        parts.append(tag("path", d=path, stroke=house.CONFIDENT, stroke_width=2, fill="none"))
     if value is not None:
         parts.append(
-            tag("circle", cx=x(value), cy=11, r=5, fill=house.CONFIDENT, stroke="#ffffff")
+            tag("circle", cx=x(value), cy=11, r=4, fill=house.CONFIDENT, stroke="#ffffff")
         )
     return tag(
         "svg", *parts, viewBox=f"0 0 {width} {height}", width=width, height=height,
@@ -366,14 +376,22 @@ def dot_svg(
 
 
 def bar_parts(shown: Mapping[str, float | None]) -> list[dict[str, str]]:
-    """Rectangles of the stacked bar in per cent of its width, left to right, as the script does."""
+    """Rectangles of the stacked bar in per cent of its width, left to right, as the script does.
+
+    ``middle`` is where the tier's name goes, empty where it has no room.
+    """
     left, parts = 0.0, []
+    wrong = shown["wrong"] or 0.0
     for tier in ("confident", "possible", "refer"):
         share = shown[tier] or 0.0
-        parts.append({"tier": tier, "x": _of_width(left), "width": _of_width(share)})
+        free = share - wrong if tier == "confident" else share
+        middle = "" if free < BAR_ROOM else _of_width(left + free / 2)
+        place = {"x": _of_width(left), "width": _of_width(share), "middle": middle}
+        parts.append({"tier": tier, **place})
         left += share
-    wrong, end = shown["wrong"] or 0.0, shown["confident"] or 0.0
-    return [*parts, {"tier": "wrong", "x": _of_width(end - wrong), "width": _of_width(wrong)}]
+    end = shown["confident"] or 0.0
+    last = {"tier": "wrong", "x": _of_width(end - wrong), "width": _of_width(wrong), "middle": ""}
+    return [*parts, last]
 
 
 def _of_width(share: float) -> str:

@@ -124,7 +124,10 @@ def threshold(value: float | None) -> str:
 
 def span(limits: Sequence[float] | None, show: Any = percent) -> str:
     """``low to high``; empty where there is no interval."""
-    return "" if limits is None else f"{show(limits[0])} to {show(limits[1])}"
+    if limits is None:
+        return ""
+    low, high = show(limits[0]), show(limits[1])
+    return f"{low.removesuffix(' %')} to {high}" if high.endswith(" %") else f"{low} to {high}"
 
 
 def with_span(text: str, limits: Sequence[float] | None, show: Any = percent) -> str:

@@ -30,6 +30,7 @@
     return data.certified !== null && data.certified[0] <= t && t <= data.certified[1];
   }
 
+  // Widths in per cent, and a tier's name where it has room; sizes as in drawing.py.
   function drawBar(shown) {
     let left = 0;
     const place = (tier, x, width) => {
@@ -38,6 +39,10 @@
       rect.setAttribute("width", (100 * width).toFixed(3) + "%");
     };
     for (const tier of ["confident", "possible", "refer"]) {
+      const width = shown[tier] - (tier === "confident" ? shown.wrong : 0);
+      const words = byId("in-" + tier);
+      words.setAttribute("x", (100 * (left + width / 2)).toFixed(3) + "%");
+      words.setAttribute("display", width < data.bar_room ? "none" : "inline");
       place(tier, left, shown[tier]);
       left += shown[tier];
     }
@@ -53,10 +58,6 @@
     const risk = Math.min((n - data.top1[step]) / n, most);
     const x = left + (width * n) / data.n[0];
     const y = top + height * (1 - risk / most);
-    const words = marker.querySelector("text");
-    // the word stays inside the drawing, and below the point unless the axis is there
-    words.setAttribute("x", Math.max(left + 36, Math.min(x, left + width - 30)) - x);
-    words.setAttribute("y", y + 26 > top + height ? -12 : 22);
     marker.setAttribute("transform", `translate(${x} ${y})`);
     marker.removeAttribute("display");
   }

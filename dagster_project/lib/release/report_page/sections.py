@@ -96,7 +96,7 @@ def _thresholds(report: Mapping[str, Any], curve: pl.DataFrame, grid: Grid) -> S
     rows = []
     for key in ENV_NAMES:
         fit = report["selection"].get(key)
-        sure = threshold(certified_at(report)) if key == "confident" else "never certified"
+        sure = threshold(certified_at(report)) if key == "confident" else "not certified"
         rows.append(
             (
                 key,
@@ -194,7 +194,9 @@ def _certificate(report: Mapping[str, Any]) -> Section:
         parts.append(Table(caption, ("claim", "observed", "result"), rows))
     terms = _terms(found)
     if terms:
-        parts.append(Table("Terms of the certificate", ("term", "value"), terms))
+        parts.append(
+            Table("Terms of the certificate", ("term", "value"), terms, words=frozenset({1}))
+        )
     if found.get("scope"):
         parts += [Heading("What it does and does not say"), Items([*map(str, found["scope"])])]
     return Section("certificate", title, parts)
@@ -239,7 +241,7 @@ def _tiers(report: Mapping[str, Any]) -> Section:
         before = percent(old["tiers"][key]["share"]) if old else "not known"
         rows.append((key, count(tier["n"]), before, *cells))
     full = report["full_coverage"]
-    rows.append(("all", count(report["n"]), "", "", percent(full["top1"]), percent(full["top3"])))
+    rows.append(("all", count(report["n"]), percent(1.0), percent(1.0), percent(full["top1"]), percent(full["top3"])))
     head = ("tier", "images", "share at deployed", "share", "right", "truth in best three")
     mix = []
     for key, text in OUTCOMES.items():
