@@ -156,8 +156,8 @@ def refit(options: argparse.Namespace) -> None:
     from dagster_project.lib.probability_table import read_probabilities
     from dagster_project.lib.release import refit as fitting
     from dagster_project.lib.release.bundle import provenance_of
+    from dagster_project.lib.tiers.evaluation import Context, LabelsInfo
     from dagster_project.lib.tiers.policy import DEFAULT_POLICY, read_policy
-    from dagster_project.lib.tiers.reports import LabelsInfo
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
     _check_writable(options.out)
@@ -173,10 +173,12 @@ def refit(options: argparse.Namespace) -> None:
     result = fitting.refit(
         score_rows(table, labels),
         policy,
-        labels=LabelsInfo(given_version(labels), not options.reviewed, n_reviewed=None),
-        provenance=provenance_of(table, score_counts(table, labels)),
-        deployed=_deployed(options.deployed),
-        baseline=baseline,
+        Context(
+            LabelsInfo(given_version(labels), not options.reviewed, n_reviewed=None),
+            deployed=_deployed(options.deployed),
+            baseline=baseline,
+        ),
+        provenance_of(table, score_counts(table, labels)),
         max_change=load_settings().max_threshold_change,
     )
     run = {

@@ -98,6 +98,41 @@ def rule_table(fit: "ThresholdFit") -> "pl.DataFrame":
     return pl.DataFrame(rows, schema={**texts, **numbers}, orient="row")
 
 
+def certificate_table(report: Mapping[str, Any]) -> "pl.DataFrame":
+    """What the certificate says, one row a claim; no rows where none was asked for."""
+    import polars as pl
+
+    found = report["selection"]["confident"]["certificate"]
+    rows = [] if found is None else [
+        (claim["quantity"], claim["target"], claim["observed"], found["status"],
+         found["threshold"], found["coverage"], found["released_is_certified"],
+         str(found["rows_needed"]), found["looks"], found["reason"])
+        for claim in found["claims"]
+    ]  # fmt: skip
+    schema = {
+        "claim": pl.String, "bound": pl.Float64, "observed": pl.Float64, "status": pl.String,
+        "certified_threshold": pl.Float64, "coverage": pl.Float64, "released_is_certified":
+        pl.Boolean, "images_needed": pl.String, "looks": pl.Int64, "reason": pl.String,
+    }  # fmt: skip
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def moved_table(report: Mapping[str, Any]) -> "pl.DataFrame":
+    """Paired differences against what is in service: tiers and top-1, one row each."""
+    import polars as pl
+
+    moved = report["moved"]
+    rows = [] if moved is None else [
+        *({"what": f"share {row['tier']}", **row} for row in moved["tiers"]),
+        {"what": "top-1", **moved["top1"]},
+    ]  # fmt: skip
+    numbers = dict.fromkeys(("before", "after", "difference", "low", "high"), pl.Float64)
+    return pl.DataFrame(
+        [{name: row[name] for name in ("what", "n", *numbers)} for row in rows],
+        schema={"what": pl.String, "n": pl.Int64, **numbers},
+    )
+
+
 def scalars(values: Mapping[str, float | int | str | bool | None]) -> dict[str, Any]:
     """Numbers with stable names, which the UI plots over time; an undefined one is left out."""
     return {name: value for name, value in values.items() if value is not None}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_project.defs import show
+from dagster_project.defs.policy_config import PolicyConfig
 from dagster_project.defs.probabilities import whole_dump
 from dagster_project.defs.release import deployed_thresholds
 from dagster_project.lib.errors import InputError
@@ -30,25 +31,6 @@ MIN_REVIEWED_SHARE = 0.1
 """Below this share of reviewed images among the scored ones, labels are called provisional."""
 
 BASIS = ("label_version", "model_tree_hash", "dataset_version")
-
-
-class PolicyConfig(dg.Config):
-    """The tier policy as run config, of the same shape as ``policy.json``; given keys win."""
-
-    confident: dict[str, Any] | None = None
-    refer: dict[str, Any] | None = None
-    possible_item: dict[str, Any] | None = None
-    certify: dict[str, Any] | None = None
-    allowed: dict[str, Any] | None = None
-    accept: dict[str, Any] | None = None
-
-    def over(self, settings: Settings) -> "TierPolicy":
-        """The policy file of the settings (or the built-in one) with the given keys replaced."""
-        from dagster_project.lib.tiers.policy import DEFAULT_POLICY, parse_policy, read_policy
-
-        base = read_policy(settings.policy) if settings.policy else DEFAULT_POLICY
-        given = {key: value for key, value in self.model_dump().items() if value is not None}
-        return parse_policy({**base.model_dump(mode="json"), **given}, "run config")
 
 
 @dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
@@ -283,7 +265,7 @@ def report_of(
     scored_test_rows: StoredTable, tier_thresholds: StoredTable, settings: Settings
 ) -> dict[str, Any]:
     """``tier_reports.json`` of a fit; provisional while few of the scored images are reviewed."""
-    from dagster_project.lib.tiers.reports import LabelsInfo, full_report
+    from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report
 
     version = tier_thresholds.metadata["label_version"]
     n_reviewed = int(tier_thresholds.metadata["n_reviewed"])
@@ -291,8 +273,10 @@ def report_of(
     return full_report(
         scored_test_rows.frame,
         fit_of(tier_thresholds),
-        labels=LabelsInfo(version, provisional, n_reviewed),
-        deployed=deployed_thresholds(settings),
+        policy_of(tier_thresholds),
+        Context(
+            LabelsInfo(version, provisional, n_reviewed), deployed=deployed_thresholds(settings)
+        ),
     )
 
 

@@ -16,8 +16,8 @@ from dagster_project.lib.labels.consensus import clean_labels
 from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.release import bundle
 from dagster_project.lib.release.refit import refit, write_refit
+from dagster_project.lib.tiers.evaluation import Context, LabelsInfo
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, TierPolicy, parse_policy
-from dagster_project.lib.tiers.reports import LabelsInfo
 from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "label_errors"
@@ -93,7 +93,7 @@ def test_the_documented_numbers_come_out(
     labels = given if kind == "given" else cleaned
     info = LabelsInfo(kind, provisional=kind == "given", n_reviewed=0)
     provenance = bundle.provenance_of(table, score_counts(table, labels))
-    result = refit(score_rows(table, labels), policy, labels=info, provenance=provenance)
+    result = refit(score_rows(table, labels), policy, Context(info), provenance)
     out = write_refit(result, tmp_path / "out")
     assert bundle.verify(out) == []
     report = json.loads((out / "tier_reports.json").read_text())

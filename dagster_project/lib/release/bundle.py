@@ -224,10 +224,14 @@ def _metadata(
             "digest": files.digest(list(provenance.classes)),
         },
         "counts": provenance.counts.as_dict(),
-        "certified": False,
-        "accept_evaluated": False,
+        "certified": _is_certified(report),
         "packages": {"python": platform.python_version(), **_versions()},
     }
+
+
+def _is_certified(report: Mapping[str, Any]) -> bool:
+    certificate = report["selection"]["confident"]["certificate"]
+    return certificate is not None and bool(certificate["released_is_certified"])
 
 
 def _versions() -> dict[str, str | None]:

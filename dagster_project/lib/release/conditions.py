@@ -75,6 +75,17 @@ def within_allowed(thresholds: Thresholds, policy: TierPolicy) -> Verdict:
     return passed, facts
 
 
+def accepted(report: Mapping[str, Any]) -> Verdict:
+    """Every acceptance criterion of the policy is met at the released values."""
+    failed = [row for row in report["accept"] if not row["met"]]
+    facts = {
+        row["criterion"]: f"{_short(row['observed'])}, {row['bound'].replace('_', ' ')} "
+        f"{_short(row['target'])}"
+        for row in failed or report["accept"]
+    }
+    return not failed, facts
+
+
 def rounding_kept(report: Mapping[str, Any]) -> Verdict:
     """Rounding to three decimals moved no rule's own figure by more than ``MAX_ROUNDING_SHIFT``.
 
@@ -107,6 +118,7 @@ def blocking_reasons(
             thresholds, deployed, max_change
         ),
         "a threshold lies outside the range the policy allows": within_allowed(thresholds, policy),
+        "an acceptance criterion of the policy is not met": accepted(report),
     }
     reasons = []
     for reason, (passed, facts) in verdicts.items():

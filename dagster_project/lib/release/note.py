@@ -24,6 +24,16 @@ _RULES = {
     "kept_top3": "for at least {target} of images not referred, the truth is among the best three",
     "fixed": "fixed at {value}",
 }
+_CLAIMS = {
+    "confident_wrong_share": "fewer than {target} of all images confident and wrong",
+    "covered_top1": "more than {target} of confident answers right",
+}
+_PATIENTS = {
+    "coverage": "answered confidently, mean over a patient's images",
+    "confident_wrong": "confident and wrong, mean over a patient's images",
+    "any_confident_wrong": "at least one confident wrong answer",
+    "refer_share": "referred, mean over a patient's images",
+}
 _OUTCOMES = {
     "confident_correct": "confident and right",
     "confident_wrong": "confident and wrong",
@@ -34,17 +44,26 @@ _OUTCOMES = {
 
 
 def release_note(report: Mapping[str, Any], policy: TierPolicy, tta: bool | None) -> str:
-    """Markdown of about one page; ``report`` as ``reports.full_report`` returns it."""
+    """Markdown; ``report`` as ``evaluation.full_report`` returns it.
+
+    The sections follow what an auditor of a planned change asks for: what is modified, the protocol
+    that was fixed before the labels, and the impact, above all the cases that cross tiers.
+    """
     parts = [
         "# Tier thresholds: candidate for release",
         _labels(report),
-        "## Thresholds\n\n" + _thresholds(report),
-        "## How they were chosen\n\n" + _selection(report, policy),
-        "## What they do\n\n" + _tiers(report),
-        "## Per 1,000 images\n\n" + _outcomes(report),
+        "Numbers are over images unless *patients* is said.",
+        "## Description of the modification\n\n" + _thresholds(report),
+        *([_moved(report["moved"])] if report["moved"] else []),
+        "## Protocol, fixed before the labels\n\n" + _protocol(report, policy),
+        "## How the thresholds were chosen\n\n" + _selection(report, policy),
+        "## Certificate\n\n" + _certificate(report),
+        "## Impact: what the tiers do\n\n" + _tiers(report),
+        "## Impact: per 1,000 images\n\n" + _outcomes(report),
+        "## Impact: patients\n\n" + _patients(report),
         *([("## Who changes tier\n\n" + _crossings(report))] if report["deployed"] else []),
         *([("## Against the baseline\n\n" + _baseline(report))] if report["baseline"] else []),
-        "## Limits\n\n" + _limits(report, policy, tta),
+        "## Limits\n\n" + _limits(report, tta),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -75,18 +94,126 @@ def _thresholds(report: Mapping[str, Any]) -> str:
     return _table(("threshold", "deployed", "new", "change"), rows)
 
 
+def _protocol(report: Mapping[str, Any], policy: TierPolicy) -> str:
+    certify, allowed = policy.certify, policy.allowed
+    lines = []
+    for side, limits in (("confident", allowed.confident), ("refer", allowed.refer)):
+        rule = report["selection"][side]
+        told = _RULES[rule["rule"]].format(target=_percent(rule["target"]), value=rule["target"])
+        between = "any value" if limits is None else f"{limits[0]:g} to {limits[1]:g}"
+        lines.append(f"- **{side}**: {told}; allowed: {between}.")
+    for row in report["accept"]:
+        mark = "met" if row["met"] else "**not met**"
+        bound = f"{row['bound'].replace('_', ' ')} {_figure(row['target'])}"
+        lines.append(
+            f"- accept {row['criterion']}: {bound}; observed {_figure(row['observed'])}, {mark}."
+        )
+    if not report["accept"]:
+        lines.append("- No acceptance criteria are set.")
+    lines.append(
+        f"- Certificate at delta {certify.delta:g}"
+        + (f", shared by {certify.models} models" if certify.models > 1 else "")
+        + (", enforced." if certify.enforce else ", shown beside the plug-in value.")
+    )
+    return "\n".join(lines)
+
+
+def _figure(value: object) -> str:
+    return _percent(value) if isinstance(value, float) or value is None else str(value).lower()
+
+
+def _moved(moved: Mapping[str, Any]) -> str:
+    lines = [f"**{moved['sentence']}**"]
+    lines += [f"- {sentence}." for sentence in moved["old_on_new"]]
+    return "\n\n".join([lines[0], "\n".join(lines[1:])]) if lines[1:] else lines[0]
+
+
+def _certificate(report: Mapping[str, Any]) -> str:
+    found = report["selection"]["confident"]["certificate"]
+    if found is None:
+        return (
+            "None is asked for: the policy bounds neither the confident-wrong share nor covered "
+            "top-1."
+        )
+    claims = " and ".join(
+        _CLAIMS[claim["quantity"]].format(target=_percent(claim["target"]))
+        for claim in found["claims"]
+    )
+    against = (
+        "against the given labels" if report["labels"]["provisional"] else "against these labels"
+    )
+    if found["status"] == "certified":
+        said = [
+            f"**Certified {against}** down to {found['threshold']:.3f}, which covers "
+            f"{_percent(found['coverage'])}: {claims}. Wrong with probability at most "
+            f"{found['delta']:g} over the draw of patients."
+        ]
+        said.append(
+            "The released value is certified."
+            if found["released_is_certified"]
+            else "**The released value is not certified**; `certify.enforce` would release the "
+            f"certified one. {_needed(found)}"
+        )
+    else:
+        said = [f"**Cannot be certified**: {claims}: {found['reason']}. {_needed(found)}"]
+    lines = [
+        f"- Method: {found['method']}; {found['n_patients']:,} patients, {found['n_images']:,} "
+        f"images, at most {found['max_images_per_patient']} a patient ({found['n_dropped']:,} left "
+        f"out); tested from {found['start']:.3f} down.",
+        *(
+            []
+            if found["patients_known"]
+            else ["- Patients are not known for every image: each such image counts as its own."]
+        ),
+        *(
+            f"- Quoted alone, at half of delta, {_CLAIMS[c['quantity']].format(target='its bound')}"
+            f": {c['alone']:.3f}."
+            for c in found["claims"]
+            if c["alone"] is not None
+        ),
+        *_groups(found),
+        (
+            "- How often these rows have been looked at is not counted."
+            if found["looks"] is None
+            else f"- Look {found['looks']} at these rows: so many looks together guarantee only "
+            f"{min(1.0, found['looks'] * found['delta']):g}."
+        ),
+        *(f"- {sentence}" for sentence in found["scope"]),
+    ]
+    return "\n\n".join([" ".join(said), "\n".join(lines)])
+
+
+def _needed(certificate: Mapping[str, Any]) -> str:
+    at, needed = certificate["rows_needed_at"], certificate["rows_needed"]
+    if at is None or needed is None:
+        return ""
+    if needed == "never":
+        return (
+            f"At {at:.3f} no number of images would do: the rate observed there is at or above "
+            "its bound."
+        )
+    rounded = round(needed, 2 - len(str(needed)))  # two digits: it is an estimate
+    return f"At {at:.3f} and the rate observed there about {rounded:,} images give 80 % power."
+
+
+def _groups(certificate: Mapping[str, Any]) -> list[str]:
+    rows = certificate["subgroups"]
+    if not rows:
+        return []
+    failing = [row for row in rows if not row["holds"]]
+    named = ", ".join(
+        f"{row['column']} = {row['group']} (n {row['n_images']:,})" for row in failing
+    )
+    said = f"not shown for {named}" if failing else "shown for every one"
+    return [f"- At the released value, of {len(rows)} claims in subgroups (Holm): {said}."]
+
+
 def _selection(report: Mapping[str, Any], policy: TierPolicy) -> str:
     lines = []
     for side in ("confident", "refer"):
         fit = report["selection"][side]
-        text = _RULES[fit["rule"]].format(target=_percent(fit["target"]), value=fit["target"])
-        between = (
-            f"{fit['ci95'][0]:.4f} to {fit['ci95'][1]:.4f} (95 %, approximate)"
-            if fit["ci95"]
-            else "no interval (undefined here)"
-        )
         lines.append(
-            f"- **{side}**: {text}. Fitted {fit['fitted']:.4f}, {between}; released "
+            f"- **{side}**: fitted {fit['fitted']:.4f}, {_between(fit)}; released "
             f"{fit['released']:.3f}, rounded up."
             + (
                 f" At the released value the rule's own figure is {_percent(fit['at_released'])}."
@@ -94,6 +221,8 @@ def _selection(report: Mapping[str, Any], policy: TierPolicy) -> str:
                 else ""
             )
         )
+        if fit["raised_to_certified"]:
+            lines.append("  Raised to the certified value, as the policy says.")
         if fit["raised_to_refer"]:
             lines.append(
                 "  The confident value the rule found lies below refer and was raised to it: "
@@ -117,6 +246,30 @@ def _selection(report: Mapping[str, Any], policy: TierPolicy) -> str:
     return "\n".join(lines)
 
 
+def _between(fit: Mapping[str, Any]) -> str:
+    parts = fit["ci95_set"]
+    if not parts:
+        return "no interval (undefined here)"
+    told = " and ".join(f"{low:.4f} to {high:.4f}" for low, high in parts)
+    joined = "" if len(parts) == 1 else ", not connected: the rate crosses its target several times"
+    return f"{told} (95 %, approximate{joined})"
+
+
+def _patients(report: Mapping[str, Any]) -> str:
+    found, ends = report["patients"], report["intervals"]["patients"]
+    rows = [
+        (words, f"{_percent(found[name])}", _ends(ends[name])) for name, words in _PATIENTS.items()
+    ]
+    note = "" if found["known"] else " Images without a patient count as one each."
+    return f"{found['n']:,} patients, {found['n_images']:,} images.{note}\n\n" + _table(
+        ("each patient counted once", "share", "95 %, approximate"), rows
+    )
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    return "undefined" if interval is None else " to ".join(_percent(end) for end in interval)
+
+
 def _tiers(report: Mapping[str, Any]) -> str:
     old = report["deployed"]
     rows = []
@@ -133,12 +286,19 @@ def _tiers(report: Mapping[str, Any]) -> str:
 
 
 def _outcomes(report: Mapping[str, Any]) -> str:
-    old = report["deployed"]
+    old, ends = report["deployed"], report["intervals"]["images"]
     rows = []
     for key, words in _OUTCOMES.items():
         before = f"{1000 * old['outcomes'][key]:.1f}" if old else "not known"
-        rows.append((words, before, f"{1000 * report['outcomes'][key]:.1f}"))
-    return _table(("outcome", "deployed thresholds", "new thresholds"), rows)
+        interval = ends[f"outcomes.{key}"]
+        told = (
+            "undefined"
+            if interval is None
+            else "{:.1f} to {:.1f}".format(*(1000 * end for end in interval))
+        )
+        rows.append((words, before, f"{1000 * report['outcomes'][key]:.1f}", told))
+    head = ("outcome", "deployed thresholds", "new thresholds", "95 %, approximate")
+    return _table(head, rows)
 
 
 def _crossings(report: Mapping[str, Any]) -> str:
@@ -165,13 +325,13 @@ def _baseline(report: Mapping[str, Any]) -> str:
     )
 
 
-def _limits(report: Mapping[str, Any], policy: TierPolicy, tta: bool | None) -> str:
+def _limits(report: Mapping[str, Any], tta: bool | None) -> str:
     lines = [
-        "- **Not certified.** These are plug-in values: the loosest thresholds that meet the "
-        "targets on the same images they are reported on. On new images such a choice misses its "
-        "target in about half of all cases, usually by little.",
-        "- Intervals come from resampling patients and are approximate. A change well inside the "
-        "interval means nothing.",
+        "- Plug-in values are the loosest thresholds that meet the targets on the same images they "
+        "are reported on. On new images such a choice misses its target in about half of all "
+        "cases, usually by little. Only what is called certified above carries a guarantee.",
+        "- Intervals are by patient and approximate. A change well inside the interval means "
+        "nothing.",
         "- All rates hold for images like these, served as these were.",
     ]
     n_reviewed = report["labels"]["n_reviewed"]
@@ -187,8 +347,6 @@ def _limits(report: Mapping[str, Any], policy: TierPolicy, tta: bool | None) -> 
         lines.append("- Whether mirror images were averaged (TTA) is not known.")
     elif not tta:
         lines.append("- Without mirror images (TTA off): serve it the same way.")
-    if policy.accept != type(policy.accept)():
-        lines.append("- The policy's `accept` criteria are recorded and were **not** evaluated.")
     return "\n".join(lines)
 
 

@@ -17,15 +17,15 @@ from dagster_project.lib import files
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.release import bundle
 from dagster_project.lib.release.conditions import blocking_reasons
-from dagster_project.lib.tiers import pictures, reports
+from dagster_project.lib.tiers import movement, pictures, reports
 from dagster_project.lib.tiers.curve import coverage_curve
+from dagster_project.lib.tiers.evaluation import Context, full_report
 from dagster_project.lib.tiers.selection import ThresholdFit, fit_thresholds
 
 if TYPE_CHECKING:
     import polars as pl
 
     from dagster_project.lib.tiers.policy import TierPolicy
-    from dagster_project.lib.tiers.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,26 @@ class RefitResult:
 def refit(
     scored: pl.DataFrame,
     policy: TierPolicy,
-    *,
-    labels: reports.LabelsInfo,
+    context: Context,
     provenance: bundle.Provenance,
-    deployed: Thresholds | None = None,
-    baseline: pl.DataFrame | None = None,
+    *,
     max_change: float | None = None,
 ) -> RefitResult:
     """Fit, report and render every output file in memory.
 
     Parameters
     ----------
-    scored, baseline : rows of ``score_rows``, of the new and the old probabilities.
+    scored : rows of ``score_rows``.
     max_change : a threshold further than this from the deployed one blocks the release.
 
     Raises
     ------
     RefusedError
-        No threshold meets a target of the policy.
+        No threshold meets a target of the policy, or an enforced certificate cannot be given.
     """
-    fit = fit_thresholds(scored, policy)
-    at = fit.thresholds
-    report = reports.full_report(scored, fit, labels=labels, deployed=deployed, baseline=baseline)
+    fit = fit_thresholds(scored, policy, groups=context.groups, looks=context.looks)
+    at, deployed = fit.thresholds, context.deployed
+    report = full_report(scored, fit, policy, context)
     curve = coverage_curve(scored)
     candidates = reports.refer_candidates(scored, reports.refer_share_of(policy))
     sweep = reports.possible_item_sweep(scored, at, policy.possible_item)
@@ -74,12 +72,23 @@ def refit(
         "coverage_curve.csv": curve.write_csv().encode(),
         "refer_candidates.csv": candidates.write_csv().encode(),
         "possible_item_sweep.csv": sweep.write_csv().encode(),
-        "coverage_curve.png": pictures.curve_png(curve, fit, deployed=deployed),
+        "coverage_curve.png": pictures.curve_png(curve, fit, deployed=deployed, scored=scored),
         "confidence_histogram.png": pictures.histogram_png(scored, at),
         "possible_item_sweep.png": pictures.sweep_png(sweep, at.possible_item),
+        **_crossed(scored, fit, context),
         **made,
     }
     return RefitResult(fit, report, blocked, bundle.with_sums(contents))
+
+
+def _crossed(scored: pl.DataFrame, fit: ThresholdFit, context: Context) -> dict[str, bytes]:
+    """``crossed_images.csv``, where there is something to compare with."""
+    if context.deployed is None and context.baseline is None:
+        return {}
+    before = scored if context.baseline is None else context.baseline
+    old = context.deployed or fit.thresholds
+    pairs = movement.paired(scored, before, old, fit.thresholds)
+    return {"crossed_images.csv": movement.crossed_images(pairs).write_csv().encode()}
 
 
 def write_refit(result: RefitResult, out: Path, *, run: Mapping[str, Any] | None = None) -> Path:

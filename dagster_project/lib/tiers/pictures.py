@@ -13,7 +13,9 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib import pictures as house
-from dagster_project.lib.tiers.reports import TIERS, tier_of
+from dagster_project.lib.evidence.clustered import curve_band, patient_sums
+from dagster_project.lib.evidence.rows import patient_rows
+from dagster_project.lib.tiers.assign import TIERS, tier_of
 
 if TYPE_CHECKING:
     from dagster_project.lib.tiers.selection import ThresholdFit
@@ -32,37 +34,45 @@ def curve_png(
     fit: ThresholdFit | None = None,
     *,
     deployed: Thresholds | None = None,
+    scored: pl.DataFrame | None = None,
 ) -> bytes:
     """Selective risk and confident-wrong share against coverage, thresholds marked.
 
     Parameters
     ----------
     curve : (M,) rows of ``coverage_curve``, M >= 1; thinned for drawing only.
-    fit, deployed : marked where given.
+    fit, deployed : marked where given, with the certified threshold as a point on the curve.
+    scored : the rows behind the curve; where given, each line has its pointwise 95 % band.
     """
-    figure = house.new_figure(7.0, 4.2)
+    figure = house.new_figure(7.0, 4.6)
     axes = figure.add_subplot()
     step = max(1, curve.height // MAX_POINTS)
     keep = sorted({*range(0, curve.height, step), curve.height - 1})
     shown = curve[keep]
     x = shown["coverage"].to_numpy()
-    axes.plot(
-        x, 1 - shown["top1"].to_numpy(), color=house.INK, label="selective risk: wrong / answered"
-    )
-    axes.plot(
-        x,
-        shown["confident_wrong"].to_numpy(),
-        color=house.WRONG,
-        linestyle="-.",
-        label="confident and wrong / all",
-    )
+    lines = (
+        ("k/n", 1 - shown["top1"].to_numpy(), house.INK, "-", "selective risk: wrong / answered"),
+        ("k/N", shown["confident_wrong"].to_numpy(), house.WRONG, "-.",
+         "confident and wrong / all"),
+    )  # fmt: skip
+    sums = None
+    if scored is not None:
+        rows = patient_rows(scored)
+        sums = patient_sums(rows, ~rows.top1)
+    for rate, y, shade, style, label in lines:
+        axes.plot(x, y, color=shade, linestyle=style, label=label)
+        if sums is not None:
+            low, high = (end[keep] for end in curve_band(sums, rate))
+            axes.fill_between(x, low, high, color=shade, alpha=0.15, linewidth=0)
     if fit is not None and fit.confident_rule.rule in _TARGETS:
         rule, target = fit.confident_rule.rule, fit.confident_rule.target
         height = target if rule == "confident_wrong_share" else 1 - target
         label = f"{_TARGETS[rule]} = {height:.3g}"
         axes.axhline(height, color=house.INK, linestyle="--", linewidth=0.9, label=label)
     top = float(max(0.05, 1.45 * (1 - shown["top1"].to_numpy()[x >= 0.02]).max()))
-    marks = [("fitted", fit.thresholds, "-", 0.97)] if fit is not None else []
+    if fit is not None and fit.certificate is not None and fit.certificate.threshold is not None:
+        _certified(axes, curve, fit.certificate.threshold)
+    marks = [("released", fit.thresholds, "-", 0.97)] if fit is not None else []
     if deployed is not None:
         marks.append(("deployed", deployed, ":", 0.83))
     for who, thresholds, style, height in marks:
@@ -72,10 +82,27 @@ def curve_png(
         ylim=(0, top),
         xlabel="coverage: share of images with score at or above the threshold",
         ylabel="share",
-        title="Coverage curve",
+        title="Coverage curve" + ("" if scored is None else ", bands: 95 %, approximate"),
     )
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return house.png(figure)
+
+
+def _certified(axes: Any, curve: pl.DataFrame, threshold: float) -> None:
+    covered = curve.filter(pl.col("threshold") >= threshold)
+    if covered.height:
+        at = covered.row(covered.height - 1, named=True)
+        axes.plot(
+            [at["coverage"]] * 2,
+            [1 - at["top1"], at["confident_wrong"]],
+            linestyle="none",
+            marker="D",
+            markersize=6,
+            color=house.CERTIFIED,
+            markeredgecolor=house.INK,
+            label=f"certified down to {threshold:.3f}",
+            zorder=5,
+        )
 
 
 def _mark(

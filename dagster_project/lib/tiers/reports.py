@@ -1,59 +1,27 @@
-"""What the thresholds do to these rows: tiers, outcomes, candidates, highlights, who crosses.
+"""What the thresholds do to these rows: tiers, outcomes, candidates, highlights.
 
-Belongs: every table and ``tier_reports.json``, counted at the released values.
-Does not: choosing thresholds (``selection``), files (``lib.release``), pictures.
+Belongs: the tables of the tiers, counted at the released values.
+Does not: choosing thresholds (``selection``), the whole report (``evaluation``), pictures.
 Concept: integer counts over one set of rows, one division at the end; a rate without rows is null.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.tiers.assign import TIERS, tier_of
 from dagster_project.lib.tiers.curve import curve_counts
-from dagster_project.lib.tiers.selection import DESIGN_TARGETS, RuleFit, ThresholdFit
+from dagster_project.lib.tiers.selection import DESIGN_TARGETS
 from dagster_project.lib.tiers.thresholds import Thresholds, round_up
 
 if TYPE_CHECKING:
     from dagster_project.lib.tiers.policy import PossibleItem, TierPolicy
 
-TIERS = ("confident", "possible", "refer")
-SWEEP_CUTS = tuple(percent / 100 for percent in range(15, 41, 5))
 REFER_FACTORS = (0.5, 1.0, 1.5)
-
-
-@dataclass(frozen=True)
-class LabelsInfo:
-    """Which labels were used; ``provisional`` until the reviews that matter have returned.
-
-    ``n_reviewed``: scored images whose label reviewers decided (confirmed or corrected); None if
-    that is not known.
-    """
-
-    version: str
-    provisional: bool
-    n_reviewed: int | None
-
-
-def tier_of(scored: pl.DataFrame, thresholds: Thresholds) -> pl.Series:
-    """The tier of each row, in row order: ``confident``, ``possible`` or ``refer``.
-
-    A row is refer if score < refer, else confident if score >= confident. Scores are widened to
-    float64 (exact) before they are compared.
-    """
-    score = pl.col("score").cast(pl.Float64)
-    tier = (
-        pl.when(score < thresholds.refer)
-        .then(pl.lit("refer"))
-        .when(score >= thresholds.confident)
-        .then(pl.lit("confident"))
-        .otherwise(pl.lit("possible"))
-    )
-    return scored.select(tier.alias("tier"))["tier"]
 
 
 def tier_report(scored: pl.DataFrame, thresholds: Thresholds) -> dict[str, Any]:
@@ -147,7 +115,7 @@ def possible_item_sweep(
     """How many items would be highlighted in the possible tier, at each cut.
 
     Items with probability > cut (strict), at least ``item.floor`` and at most ``item.cap`` of them,
-    best first. Cuts: 0.15 to 0.40 by 0.05, and the policy's own.
+    best first. Cuts: those of ``item.sweep``, and the policy's own.
 
     Returns
     -------
@@ -160,7 +128,7 @@ def possible_item_sweep(
     best = [rows["top_probs"].list.get(j).cast(pl.Float64).to_numpy() for j in range(width)]
     rank = rows["rank"].to_numpy()
     out = []
-    for cut in sorted({*SWEEP_CUTS, item.cut}):
+    for cut in sorted({*item.sweep, item.cut}):
         above = sum((column > cut).astype(np.int64) for column in best)
         items = np.clip(above, item.floor, item.cap) if best else np.zeros(0, dtype=np.int64)
         sizes = {f"matches_{m}": _rate(int((items == m).sum()), rows.height) for m in (1, 2, 3)}
@@ -173,31 +141,6 @@ def possible_item_sweep(
             }
         )
     return pl.DataFrame(out, schema=dict.fromkeys(out[0], pl.Float64))
-
-
-def crossings(scored: pl.DataFrame, old: Thresholds, new: Thresholds) -> pl.DataFrame:
-    """How many rows change tier between two sets of thresholds.
-
-    Returns
-    -------
-    6 rows, one for each pair of different tiers: ``old_tier``, ``new_tier``, ``n``, ``n_wrong``
-    (rows among them whose top class is not the label). Zero counts are listed.
-    """
-    moved = pl.DataFrame(
-        {
-            "old_tier": tier_of(scored, old),
-            "new_tier": tier_of(scored, new),
-            "wrong": ~scored["top1"],
-        }
-    )
-    rows = []
-    for before, after in [(a, b) for a in TIERS for b in TIERS if a != b]:
-        part = moved.filter(pl.col("old_tier") == before, pl.col("new_tier") == after)
-        rows.append((before, after, part.height, int(part["wrong"].sum())))
-    schema = {
-        "old_tier": pl.String, "new_tier": pl.String, "n": pl.Int64, "n_wrong": pl.Int64
-    }  # fmt: skip
-    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def baseline_report(
@@ -233,44 +176,6 @@ def baseline_report(
             "lost": lost,
         },
     }
-
-
-def full_report(
-    scored: pl.DataFrame,
-    fit: ThresholdFit,
-    *,
-    labels: LabelsInfo,
-    deployed: Thresholds | None = None,
-    baseline: pl.DataFrame | None = None,
-) -> dict[str, Any]:
-    """The whole ``tier_reports.json``.
-
-    :func:`tier_report` at the released thresholds, with ``selection`` (rule, target, fitted,
-    interval; ``certificate`` is null: none is computed yet), ``labels``, ``baseline``
-    (:func:`baseline_report` at the deployed thresholds if known, else at the new ones) and
-    ``deployed`` (:func:`tier_report` of *these* rows at the deployed thresholds, with
-    ``crossings``); the last two are null when not given.
-    """
-    at = fit.thresholds
-    return {
-        **tier_report(scored, at),
-        "selection": {
-            "confident": _selection(fit.confident_rule),
-            "refer": _selection(fit.refer_rule),
-        },
-        "labels": asdict(labels),
-        "baseline": None if baseline is None else baseline_report(scored, baseline, deployed or at),
-        "deployed": None
-        if deployed is None
-        else {
-            **tier_report(scored, deployed),
-            "crossings": crossings(scored, deployed, at).to_dicts(),
-        },
-    }
-
-
-def _selection(fit: RuleFit) -> dict[str, Any]:
-    return {**fit.model_dump(mode="json"), "certificate": None}
 
 
 def _rate(count: int, total: int) -> float | None:

@@ -1,22 +1,27 @@
 """Selection: one rule and one target make one threshold.
 
-Belongs: the rules of the policy, rounding to the release, what other rules would have chosen, and
-an approximate interval.
-Does not: certify anything; a plug-in threshold breaks its target in about half of all repetitions.
+Belongs: the rules of the policy, rounding to the release, what other rules would have chosen; what
+the policy asks to be certified, and releasing that where it says so.
+Does not: intervals and certificates themselves (``evidence``).
 Concept: candidates are the scores that occur. With n(t) = #{score >= t}, k(t) = wrong ones among
-them: R = k/n is not monotone in t, W = k/N is. Shares are compared as float64 quotients.
+them: R = k/n is not monotone in t, W = k/N is. Shares are compared as float64 quotients. A plug-in
+threshold breaks its target in about half of all repetitions.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from dagster_project.lib.errors import RefusedError
+from dagster_project.lib.errors import InputError, RefusedError, some
+from dagster_project.lib.evidence.certificate import Certificate, Claim, Terms, certify
+from dagster_project.lib.evidence.clustered import patient_sums, threshold_interval
+from dagster_project.lib.evidence.rows import PatientRows, patient_rows
 from dagster_project.lib.tiers.curve import CurveCounts, curve_counts
+from dagster_project.lib.tiers.policy import START_WITH_ACCURACY
 from dagster_project.lib.tiers.thresholds import Thresholds, round_up
 
 if TYPE_CHECKING:
@@ -30,9 +35,16 @@ DESIGN_TARGETS = {
 }
 """The original run's operating point in each rule's own terms: targets of the alternatives."""
 
-BOOTSTRAPS = 1000
-SEED = 20260101
-CI_METHOD = "patient bootstrap, percentile, approximate"
+CI_METHOD = "inversion of a score statistic by patient, approximate"
+
+_RATES = {
+    "coverage": ("top1", "n/N"),
+    "covered_top1": ("top1", "k/n"),
+    "confident_wrong_share": ("top1", "k/N"),
+    "share": ("top1", "n/N"),
+    "kept_top3": ("top3", "k/n"),
+}
+"""Rule -> which answers count as right, and the rate of the others that its target bounds."""
 
 _FALLING = {"confident_wrong_share": "lowest", "covered_top1": "highest", "kept_top3": "highest"}
 
@@ -56,7 +68,9 @@ class RuleFit(_Frozen):
     ``fitted`` is a score that occurs (for ``fixed`` the target), ``released`` the next 3-decimal
     value at or above it. ``at_fitted`` and ``at_released`` are the rule's own statistic there (null
     for ``fixed``, and where no row is left). ``raised_to_refer``: the released value was lifted to
-    the refer threshold. ``ci95``: approximate interval of ``fitted``, null when undefined.
+    the refer threshold. ``ci95``: approximate interval of ``fitted``, null when undefined;
+    ``ci95_set``: its parts, more than one where it is not connected.
+    ``raised_to_certified``: ``certify.enforce`` put the certified threshold in its place.
     """
 
     rule: str
@@ -66,12 +80,16 @@ class RuleFit(_Frozen):
     at_fitted: float | None
     at_released: float | None
     raised_to_refer: bool
+    raised_to_certified: bool = False
     ci95: tuple[float, float] | None
+    ci95_set: tuple[tuple[float, float], ...] | None
     alternatives: tuple[Alternative, ...]
 
 
 class ThresholdFit(_Frozen):
     """The fitted thresholds. ``confident``, ``refer``, ``possible_item`` are the released values.
+
+    ``certificate`` is null where the policy bounds nothing that can be certified.
 
     Plain data: ``model_dump(mode="json")`` and ``ThresholdFit.model_validate`` round-trip.
     """
@@ -83,6 +101,7 @@ class ThresholdFit(_Frozen):
     refer_rule: RuleFit
     n_rows: int
     n_patients: int
+    certificate: Certificate | None
 
     @property
     def thresholds(self) -> Thresholds:
@@ -91,7 +110,11 @@ class ThresholdFit(_Frozen):
 
 
 def fit_thresholds(
-    scored: pl.DataFrame, policy: TierPolicy, *, bootstraps: int = BOOTSTRAPS, seed: int = SEED
+    scored: pl.DataFrame,
+    policy: TierPolicy,
+    *,
+    groups: pl.DataFrame | None = None,
+    looks: int | None = None,
 ) -> ThresholdFit:
     """Fit both thresholds of a policy on scored rows.
 
@@ -104,19 +127,24 @@ def fit_thresholds(
     - ``kept_top3``: lowest t with top-3 of the rows at or above t >= target;
     - ``fixed``: the target itself.
 
-    Fitted values are rounded up to three decimals. If the confident value then lies below the
-    refer value it is raised to it: the safe direction, and shown as ``raised_to_refer``.
+    Fitted values are rounded up to three decimals. With ``certify.enforce`` a confident value below
+    the certified one is raised to it. If the confident value then lies below the refer value it is
+    raised to that: the safe direction, and shown as ``raised_to_refer``.
 
     Parameters
     ----------
     scored : (N,) rows of ``score_rows``, N >= 1; their order does not matter.
     policy : rules and targets.
-    bootstraps, seed : of the interval; 0 bootstraps give no interval.
+    groups : ``image_uuid`` and the columns that ``policy.certify.subgroups`` names, for certifying.
+    looks : how often these rows have been looked at, this time included; None: not counted.
 
     Raises
     ------
     RefusedError
-        No score meets a target; the message has the best value that can be reached.
+        No score meets a target; the message has the best value that can be reached. Or a
+        certificate is enforced and none can be given.
+    InputError
+        A subgroup column that ``groups`` does not have.
     """
     counts = curve_counts(scored)
     rules = {
@@ -124,10 +152,16 @@ def fit_thresholds(
         "refer": (policy.refer.rule, policy.refer.target),
     }
     fitted = {side: _fit(side, *rules[side], counts) for side in rules}
-    intervals, n_patients = _intervals(scored, list(rules.values()), bootstraps, seed)
     refer = round_up(fitted["refer"])
     own = round_up(fitted["confident"])
-    released = {"refer": refer, "confident": max(own, refer)}
+    certificate = certified_by(scored, policy, released=max(own, refer), groups=groups, looks=looks)
+    enforced = _enforced(own, certificate) if policy.certify.enforce else own
+    released = {"refer": refer, "confident": max(enforced, refer)}
+    if certificate is not None and enforced != own:
+        certificate = certified_by(
+            scored, policy, released=released["confident"], groups=groups, looks=looks
+        )
+    rows = patient_rows(scored)
     fits = {
         side: RuleFit(
             rule=rule,
@@ -136,11 +170,12 @@ def fit_thresholds(
             released=released[side],
             at_fitted=_statistic_at(rule, counts, fitted[side]),
             at_released=_statistic_at(rule, counts, released[side]),
-            raised_to_refer=side == "confident" and own < refer,
-            ci95=interval,
+            raised_to_refer=side == "confident" and enforced < refer,
+            raised_to_certified=side == "confident" and own < enforced,
+            **_interval(rows, rule, target, fitted[side]),
             alternatives=_alternatives(side, rule, counts),
         )
-        for (side, (rule, target)), interval in zip(rules.items(), intervals, strict=True)
+        for side, (rule, target) in rules.items()
     }
     return ThresholdFit(
         confident=released["confident"],
@@ -149,8 +184,108 @@ def fit_thresholds(
         confident_rule=fits["confident"],
         refer_rule=fits["refer"],
         n_rows=counts.total,
-        n_patients=n_patients,
+        n_patients=rows.n_patients,
+        certificate=certificate,
     )
+
+
+def claims_of(policy: TierPolicy) -> tuple[Claim, ...]:
+    """What a certificate must show: the confident rule's target and what ``accept`` bounds.
+
+    Where both bound the same quantity the stricter counts.
+    """
+    bounds: dict[str, list[float]] = {"confident_wrong_share": [], "covered_top1": []}
+    if policy.confident.rule in bounds:
+        bounds[policy.confident.rule].append(policy.confident.target)
+    for quantity, asked in bounds.items():
+        wanted = getattr(policy.accept, quantity)
+        if wanted is not None:
+            asked.append(wanted)
+    found = []
+    if bounds["confident_wrong_share"]:
+        found.append(Claim("confident_wrong_share", min(bounds["confident_wrong_share"])))
+    if bounds["covered_top1"]:
+        found.append(Claim("covered_top1", max(bounds["covered_top1"])))
+    return tuple(found)
+
+
+def certified_by(
+    scored: pl.DataFrame,
+    policy: TierPolicy,
+    *,
+    released: float,
+    groups: pl.DataFrame | None = None,
+    looks: int | None = None,
+) -> Certificate | None:
+    """The certificate that a policy asks for; None where it bounds nothing that can be certified.
+
+    Errors as :func:`fit_thresholds`.
+    """
+    claims = claims_of(policy)
+    if not claims:
+        return None
+    asked = policy.certify
+    accuracy = any(claim.quantity == "covered_top1" for claim in claims)
+    terms = Terms(
+        delta=asked.delta,
+        start=(START_WITH_ACCURACY if accuracy else 1.0) if asked.start is None else asked.start,
+        max_images=asked.max_images_per_patient,
+        min_coverage=asked.min_coverage or 0.0,
+        models=asked.models,
+    )
+    parts = {
+        part: patient_rows(frame, max_images=terms.max_images)
+        for part, frame in _groups(scored, groups, asked.subgroups).items()
+    }
+    rows = patient_rows(scored, max_images=terms.max_images)
+    return certify(rows, claims, terms, released=released, groups=parts, looks=looks)
+
+
+def _groups(
+    scored: pl.DataFrame, groups: pl.DataFrame | None, columns: tuple[str, ...]
+) -> dict[tuple[str, str], pl.DataFrame]:
+    """(column, group) -> its scored rows; an image whose group is not known is in "unknown"."""
+    missing = [name for name in columns if groups is None or name not in groups.columns]
+    if missing:
+        raise InputError(
+            f"certify.subgroups: no column {some(missing)} beside the images; "
+            "pass metadata that has it, or leave it out"
+        )
+    found: dict[tuple[str, str], pl.DataFrame] = {}
+    if groups is not None:
+        for column in columns:
+            named = groups.select("image_uuid", pl.col(column).cast(pl.String).alias("group"))
+            joined = scored.join(named, on="image_uuid", how="left").with_columns(
+                pl.col("group").fill_null("unknown")
+            )
+            for (group,), part in joined.sort("group").group_by("group", maintain_order=True):
+                found[column, str(group)] = part.drop("group")
+    return found
+
+
+def _enforced(own: float, certificate: Certificate | None) -> float:
+    if certificate is None:
+        raise RefusedError(
+            "certify.enforce: this policy bounds neither the confident-wrong share nor covered "
+            "top-1, so nothing can be certified; add one to accept, or set enforce to false"
+        )
+    if certificate.threshold is None:
+        raise RefusedError(f"certify.enforce: not certified: {certificate.reason}")
+    return max(own, certificate.threshold)
+
+
+def _interval(rows: PatientRows, rule: str, target: float, fitted: float) -> dict[str, Any]:
+    """``ci95`` (the hull) and ``ci95_set`` (the parts) of a fitted threshold."""
+    if rule == "fixed":
+        return {"ci95": None, "ci95_set": None}
+    right, rate = _RATES[rule]
+    # the targets of these rules are shares of right, kept or referred rows: turn them round
+    turned = target if rule in ("coverage", "confident_wrong_share") else 1 - target
+    sums = patient_sums(rows, ~(rows.top1 if right == "top1" else rows.top3))
+    parts = threshold_interval(sums, rate, turned, fitted)
+    if parts is None:
+        return {"ci95": None, "ci95_set": None}
+    return {"ci95": (parts[0][0], parts[-1][1]), "ci95_set": tuple(parts)}
 
 
 def _fit(side: str, rule: str, target: float, counts: CurveCounts) -> float:
@@ -180,14 +315,10 @@ def _statistic(rule: str, counts: CurveCounts) -> npt.NDArray[np.float64]:
     return values
 
 
-def _choose(
-    rule: str, target: float, counts: CurveCounts, present: npt.NDArray[np.bool_] | None = None
-) -> int | None:
-    """Index of the chosen threshold (highest score first), or None; only where ``present``."""
+def _choose(rule: str, target: float, counts: CurveCounts) -> int | None:
+    """Index of the chosen threshold (highest score first), or None."""
     values = _statistic(rule, counts)
     meets = values <= target if rule in ("confident_wrong_share", "share") else values >= target
-    if present is not None:
-        meets &= present
     # coverage and share want the highest threshold, the others the lowest
     where = np.flatnonzero(meets)
     if not where.size:
@@ -215,49 +346,3 @@ def _alternatives(side: str, chosen: str, counts: CurveCounts) -> tuple[Alternat
         released = None if fitted is None else round_up(fitted)
         found.append(Alternative(rule=rule, target=target, fitted=fitted, released=released))
     return tuple(found)
-
-
-def _intervals(
-    scored: pl.DataFrame, rules: list[tuple[str, float]], bootstraps: int, seed: int
-) -> tuple[list[tuple[float, float] | None], int]:
-    """Percentile intervals of the fitted values over resampled patients, and their number.
-
-    A row without a patient is a patient of its own. A resample that cannot meet the target counts
-    as a threshold above every score; an interval that ends there is undefined.
-    """
-    rows = scored.select(
-        pl.col("score").cast(pl.Float64),
-        "top1",
-        "top3",
-        pl.when(pl.col("patient_id").is_null())
-        .then("image:" + pl.col("image_uuid"))
-        .otherwise("patient:" + pl.col("patient_id"))
-        .rank("dense")
-        .alias("patient"),
-    ).sort("score", descending=True)
-    patient = rows["patient"].to_numpy().astype(np.int64) - 1
-    n_patients = int(patient.max()) + 1
-    if n_patients < 2 or bootstraps == 0:
-        return [None for _ in rules], n_patients
-    score = rows["score"].to_numpy()
-    ends = np.append(np.flatnonzero(score[1:] != score[:-1]), score.size - 1)
-    top1, top3 = rows["top1"].to_numpy(), rows["top3"].to_numpy()
-    draws = np.full((bootstraps, len(rules)), np.inf)
-    rng = np.random.default_rng(seed)
-    for draw in draws:
-        times = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)[patient]
-        n = np.cumsum(times)[ends]
-        resampled = CurveCounts(
-            score[ends], n, np.cumsum(times * top1)[ends], np.cumsum(times * top3)[ends]
-        )
-        present = np.diff(n, prepend=0) > 0
-        for column, (rule, target) in enumerate(rules):
-            index = None if rule == "fixed" else _choose(rule, target, resampled, present)
-            if index is not None:
-                draw[column] = score[ends[index]]
-    return [_percentiles(draws[:, column]) for column in range(len(rules))], n_patients
-
-
-def _percentiles(values: npt.NDArray[np.float64]) -> tuple[float, float] | None:
-    low, high = np.quantile(values, [0.025, 0.975], method="inverted_cdf")
-    return (float(low), float(high)) if np.isfinite(high) else None

@@ -12,8 +12,8 @@ import pytest
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.release import bundle
+from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, Accept, TierPolicy, policy_sha256
-from dagster_project.lib.tiers.reports import LabelsInfo, full_report
 from dagster_project.lib.tiers.scored_rows import ScoreCounts
 from dagster_project.lib.tiers.selection import fit_thresholds
 from dagster_project.lib.tiers.thresholds import Thresholds, read_deployed
@@ -26,9 +26,10 @@ OLD = Thresholds(0.8, 0.433, 0.25)
 
 @pytest.fixture(scope="module")
 def report(original: pl.DataFrame) -> dict[str, Any]:
-    fit = fit_thresholds(original, DEFAULT_POLICY, bootstraps=20)
+    fit = fit_thresholds(original, DEFAULT_POLICY)
     labels = LabelsInfo("labels-7", provisional=True, n_reviewed=12)
-    return full_report(original, fit, labels=labels, deployed=OLD, baseline=original)
+    context = Context(labels, deployed=OLD, baseline=original)
+    return full_report(original, fit, DEFAULT_POLICY, context)
 
 
 @pytest.fixture
@@ -85,6 +86,8 @@ def test_unknown_tta_is_left_out_with_a_warning(report: dict[str, Any]) -> None:
 
 def test_the_note_says_what_a_reader_must_know(report: dict[str, Any]) -> None:
     policy = TierPolicy.model_validate({**DEFAULT_POLICY.model_dump(), "accept": {"coverage": 0.4}})
+    criteria = [{"criterion": "coverage", "bound": "at_least", "target": 0.4, "observed": 0.49}]
+    report = {**report, "accept": [{**row, "met": True} for row in criteria]}
     note = bundle.release_files(report, policy, DUMP)["report.md"].decode()
     for said in (
         "**Provisional labels**: 12 of 15,561 reviewed; wrong ones count as wrong answers",
@@ -93,13 +96,17 @@ def test_the_note_says_what_a_reader_must_know(report: dict[str, Any]) -> None:
         "at most 4.1 % of all images get a confident wrong answer",
         "| referred to a doctor |",
         "| 130.3 |",
-        "**Not certified.**",
+        "Only what is called certified above carries a guarantee",
         "95 %, approximate",
         "confident to possible:",
-        "were **not** evaluated",
+        "accept coverage: at least 40.0 %; observed",
+        "**Certified against the given labels** down to 0.82",
+        "**The released value is not certified**",
+        "How often these rows have been looked at is not counted",
+        "at least one confident wrong answer",
     ):
         assert said in note
-    assert len(note.splitlines()) < 75
+    assert len(note.splitlines()) < 120
 
 
 def test_the_note_warns_where_rounding_changed_a_figure(report: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ def report(at: Thresholds = AT, **changes: Any) -> dict[str, Any]:
     outcomes = {"confident_correct": 0.5, "possible_top3": 0.3, "possible_miss": 0.1, "refer": 0.1}
     fit = {"at_fitted": 0.13, "at_released": 0.131, "raised_to_refer": False}
     whole = {"n": 10, "thresholds": at.as_dict(), "tiers": tiers, "outcomes": outcomes}
-    return {**whole, "selection": {"confident": fit, "refer": fit}, **changes}
+    return {**whole, "selection": {"confident": fit, "refer": fit}, "accept": [], **changes}
 
 
 def reasons(at: Thresholds = AT, deployed: Thresholds | None = None, **changes: Any) -> list[str]:
@@ -132,3 +132,13 @@ def test_a_row_that_is_lost_or_counted_twice_is_noticed(
     n_reported: int, changes: dict[str, int], n_split: int
 ) -> None:
     assert not gate.rows_accounted(n_reported, COUNTS | changes, n_split)[0]
+
+
+def test_a_criterion_that_is_not_met_blocks_and_is_named() -> None:
+    row = {"criterion": "covered_top1", "bound": "at_least", "target": 0.9}
+    met = {**row, "observed": 0.91, "met": True}
+    missed = {**row, "observed": None, "met": False}
+    assert reasons(accept=[met]) == []
+    assert reasons(accept=[met, missed]) == [
+        "an acceptance criterion of the policy is not met (covered_top1 None, at least 0.900)"
+    ]

@@ -10,8 +10,8 @@ from dagster_project.lib.errors import InputError
 from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.release import bundle
 from dagster_project.lib.release.refit import RefitResult, prepare_out, refit, write_refit
+from dagster_project.lib.tiers.evaluation import Context, LabelsInfo
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY
-from dagster_project.lib.tiers.reports import LabelsInfo
 from dagster_project.lib.tiers.scored_rows import ScoreCounts, score_counts
 from dagster_project.lib.tiers.thresholds import Thresholds
 
@@ -29,7 +29,7 @@ def result(
     original: pl.DataFrame, original_table: tuple[ProbabilityTable, pl.DataFrame]
 ) -> RefitResult:
     provenance = bundle.provenance_of(original_table[0], score_counts(*original_table))
-    return refit(original, DEFAULT_POLICY, labels=LABELS, provenance=provenance)
+    return refit(original, DEFAULT_POLICY, Context(LABELS), provenance)
 
 
 def test_every_file_of_the_contract_is_written_and_hashed(
@@ -85,9 +85,8 @@ def test_a_blocked_refit_keeps_the_evidence_and_writes_nothing_deployable(
     blocked = refit(
         original,
         DEFAULT_POLICY,
-        labels=LABELS,
-        provenance=bundle.Provenance(("a", "b"), score_counts_of(original)),
-        deployed=Thresholds(0.5, 0.4, 0.25),
+        Context(LABELS, deployed=Thresholds(0.5, 0.4, 0.25)),
+        bundle.Provenance(("a", "b"), score_counts_of(original)),
         max_change=0.15,
     )
     assert len(blocked.blocked) == 1

@@ -32,7 +32,7 @@ def colours(png: bytes) -> set[tuple[int, ...]]:
 def test_the_curve_is_small_the_same_twice_and_shows_wrong_answers(
     original: pl.DataFrame, policy: TierPolicy
 ) -> None:
-    fit = fit_thresholds(original, policy, bootstraps=0)
+    fit = fit_thresholds(original, policy)
     curve = coverage_curve(original)
     png = pictures.curve_png(curve, fit, deployed=AT)
     assert png == pictures.curve_png(curve, fit, deployed=AT)
@@ -67,7 +67,7 @@ def test_a_curve_without_a_fit_marks_nothing(original: pl.DataFrame) -> None:
     curve = coverage_curve(original)
     bare = pictures.curve_png(curve)
     assert bare == pictures.curve_png(curve)
-    assert bare != pictures.curve_png(curve, fit_thresholds(original, DEFAULT_POLICY, bootstraps=0))
+    assert bare != pictures.curve_png(curve, fit_thresholds(original, DEFAULT_POLICY))
     blue = tuple(bytes.fromhex(house.CONFIDENT[1:]))
     assert blue not in colours(bare)
     assert blue in colours(pictures.curve_png(curve, deployed=AT))

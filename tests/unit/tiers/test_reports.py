@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.tiers import reports
+from dagster_project.lib.tiers.assign import TIERS, tier_of
+from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report
+from dagster_project.lib.tiers.movement import crossings, paired
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, PossibleItem, parse_policy
 from dagster_project.lib.tiers.selection import fit_thresholds
 from dagster_project.lib.tiers.thresholds import Thresholds
@@ -23,6 +27,7 @@ def rows(dtype: type[pl.DataType] = pl.Float64, **columns: Any) -> pl.DataFrame:
         {
             "image_uuid": list("abcdef"),
             "patient_id": list("ppqqrr"),
+            "label": list("xxyyzz"),
             "score": pl.Series([t[0] for t in top] + [0.3], dtype=dtype),
             "rank": rank,
             "top1": [r == 0 for r in rank],
@@ -34,14 +39,14 @@ def rows(dtype: type[pl.DataType] = pl.Float64, **columns: Any) -> pl.DataFrame:
 
 
 def test_a_score_equal_to_a_threshold_is_above_it() -> None:
-    tiers = reports.tier_of(rows(), AT).to_list()
+    tiers = tier_of(rows(), AT).to_list()
     assert tiers == ["confident"] * 2 + ["possible"] * 3 + ["refer"]
 
 
 def test_a_float32_score_is_compared_as_it_is_stored() -> None:
     # .8 is stored as .800000012, .7 as .699999988, .4 as .400000006
     at = Thresholds(confident=0.8, refer=0.7, possible_item=0.25)
-    tiers = reports.tier_of(rows(pl.Float32), at).to_list()
+    tiers = tier_of(rows(pl.Float32), at).to_list()
     assert tiers == ["confident"] * 2 + ["refer"] * 4
 
 
@@ -130,8 +135,8 @@ def test_candidates_are_built_around_the_share_of_the_policy() -> None:
 
 
 def test_crossings_count_who_moves_and_how_many_are_wrong() -> None:
-    table = reports.crossings(rows(), AT, Thresholds(0.5, 0.35, 0.25))
-    moved = {(r["old_tier"], r["new_tier"]): (r["n"], r["n_wrong"]) for r in table.to_dicts()}
+    table = crossings(paired(rows(), rows(), AT, Thresholds(0.5, 0.35, 0.25)))
+    moved = {(r["old_tier"], r["new_tier"]): (r["n"], r["n_wrong"]) for r in table}
     assert moved.pop(("possible", "confident")) == (2, 1)
     assert len(moved) == 5
     assert set(moved.values()) == {(0, 0)}
@@ -154,29 +159,34 @@ def test_the_baseline_is_paired_by_image() -> None:
 
 def test_the_full_report_has_the_keys_of_the_contract() -> None:
     coverage, share = {"rule": "coverage", "target": 0.3}, {"rule": "share", "target": 0.2}
-    fit = fit_thresholds(rows(), parse_policy({"confident": coverage, "refer": share}))
-    labels = reports.LabelsInfo("v1", provisional=True, n_reviewed=0)
-    report = reports.full_report(rows(), fit, labels=labels)
+    policy = parse_policy({"confident": coverage, "refer": share})
+    fit = fit_thresholds(rows(), policy)
+    labels = LabelsInfo("v1", provisional=True, n_reviewed=0)
+    report = full_report(rows(), fit, policy, Context(labels))
     assert set(report) == {
         *("n", "thresholds", "full_coverage", "tiers", "outcomes", "selection", "labels"),
-        *("baseline", "deployed"),
+        *("baseline", "deployed", "estimand", "intervals", "patients", "moved", "accept"),
     }
     chosen = report["selection"]["confident"]
     assert (chosen["rule"], chosen["target"], chosen["fitted"]) == ("coverage", 0.3, 0.8)
     assert len(chosen["ci95"]) == 2
     assert chosen["certificate"] is None
     assert report["labels"] == {"version": "v1", "provisional": True, "n_reviewed": 0}
-    assert report["baseline"] is report["deployed"] is None
+    assert report["baseline"] is report["deployed"] is report["moved"] is None
+    assert json.loads(json.dumps(report)) == report
 
 
 def test_deployed_values_are_applied_to_the_same_rows() -> None:
     old = Thresholds(0.9, 0.35, 0.25)
-    fit = fit_thresholds(rows(), DEFAULT_POLICY, bootstraps=0)
-    labels = reports.LabelsInfo("v1", provisional=False, n_reviewed=6)
-    report = reports.full_report(rows(), fit, labels=labels, deployed=old, baseline=rows())
+    fit = fit_thresholds(rows(), DEFAULT_POLICY)
+    labels = LabelsInfo("v1", provisional=False, n_reviewed=6)
+    context = Context(labels, deployed=old, baseline=rows())
+    report = full_report(rows(), fit, DEFAULT_POLICY, context)
     tiers = report["deployed"]["tiers"]
-    assert [tiers[t]["n"] for t in reports.TIERS] == [1, 4, 1]
+    assert [tiers[t]["n"] for t in TIERS] == [1, 4, 1]
     assert report["baseline"]["thresholds"] == old.as_dict()
     counts = [row["n"] for row in report["deployed"]["crossings"]]
-    now = [report["tiers"][t]["n"] for t in reports.TIERS]
+    now = [report["tiers"][t]["n"] for t in TIERS]
     assert sum(counts) >= max(np.abs(np.subtract(now, [1, 4, 1])))
+    assert report["moved"]["crossings"] == report["deployed"]["crossings"]
+    assert json.loads(json.dumps(report)) == report

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from dagster_project.lib.errors import RefusedError
-from dagster_project.lib.tiers.policy import TierPolicy, parse_policy
-from dagster_project.lib.tiers.selection import ThresholdFit, fit_thresholds
+from dagster_project.lib.errors import InputError, RefusedError
+from dagster_project.lib.tiers.policy import START_WITH_ACCURACY, TierPolicy, parse_policy
+from dagster_project.lib.tiers.selection import ThresholdFit, claims_of, fit_thresholds
 
 # score: right?   .9 y   .8 y y   .7 n   .6 y   .5 n n   .4 y   .3 n   .2 y
 SCORES = [0.9, 0.8, 0.8, 0.7, 0.6, 0.5, 0.5, 0.4, 0.3, 0.2]
@@ -60,7 +60,7 @@ def policy(
     ],
 )
 def test_confident_rules_by_hand(rule: str, target: float, threshold: float) -> None:
-    fit = fit_thresholds(rows(), policy(confident=(rule, target)), bootstraps=0)
+    fit = fit_thresholds(rows(), policy(confident=(rule, target)))
     assert fit.confident_rule.fitted == threshold
 
 
@@ -77,7 +77,7 @@ def test_confident_rules_by_hand(rule: str, target: float, threshold: float) -> 
     ],
 )
 def test_refer_rules_by_hand(rule: str, target: float, threshold: float) -> None:
-    fit = fit_thresholds(rows(), policy(refer=(rule, target)), bootstraps=0)
+    fit = fit_thresholds(rows(), policy(refer=(rule, target)))
     assert fit.refer_rule.fitted == threshold
 
 
@@ -99,7 +99,7 @@ def test_a_target_nobody_can_meet_is_refused_with_the_best_value(rule: str, best
 
 def test_released_values_are_rounded_up_and_both_figures_are_shown() -> None:
     off_grid = rows(score=[s + 0.0004 for s in SCORES])
-    fit = fit_thresholds(off_grid, policy(("coverage", 0.3), ("share", 0.2)), bootstraps=0)
+    fit = fit_thresholds(off_grid, policy(("coverage", 0.3), ("share", 0.2)))
     assert (fit.confident, fit.refer) == (0.801, 0.401)
     assert fit.confident_rule.at_fitted == 0.3
     assert fit.confident_rule.at_released == 0.1  # both rows at .8004 fell out, together
@@ -117,7 +117,7 @@ def test_confident_is_raised_to_refer_and_it_is_said() -> None:
 
 
 def test_a_released_value_above_every_score_has_no_rate() -> None:
-    fit = fit_thresholds(rows(score=[0.9999] * 10), policy(("covered_top1", 0.5)), bootstraps=0)
+    fit = fit_thresholds(rows(score=[0.9999] * 10), policy(("covered_top1", 0.5)))
     assert fit.confident == 1.0
     assert fit.confident_rule.at_fitted == 0.6
     assert fit.confident_rule.at_released is None
@@ -125,13 +125,13 @@ def test_a_released_value_above_every_score_has_no_rate() -> None:
 
 def test_alternatives_name_every_other_rule_and_an_unmet_one_is_null() -> None:
     nobody_right = rows(top1=[False] * 10, top3=[False] * 10)
-    fit = fit_thresholds(nobody_right, policy(), bootstraps=0)
+    fit = fit_thresholds(nobody_right, policy())
     found = {a.rule: a.released for a in fit.confident_rule.alternatives}
     assert found == {"coverage": 0.6, "covered_top1": None, "confident_wrong_share": None}
     assert [a.rule for a in fit.refer_rule.alternatives] == ["share", "kept_top3"]
 
 
-def test_the_interval_resamples_patients_and_is_seeded() -> None:
+def test_the_interval_is_by_patient_and_ignores_the_order_of_rows() -> None:
     patients, images = 400, 2000
     one = pl.DataFrame(
         {
@@ -160,42 +160,106 @@ def test_the_interval_resamples_patients_and_is_seeded() -> None:
     assert width(one) == pytest.approx(2 * 1.96 * (0.25 / patients) ** 0.5, rel=0.12)
 
 
-@pytest.mark.parametrize(
-    "rule", [("confident_wrong_share", 0.3), ("covered_top1", 0.5), ("coverage", 0.4)]
-)
-def test_the_interval_equals_refitting_on_resampled_rows(rule: tuple[str, float]) -> None:
-    frame, wanted = rows(), policy(confident=rule)
-    rng = np.random.default_rng(7)
-    fitted = []
-    for _ in range(40):
-        drawn = [frame.filter(patient_id=f"p{i}") for i in rng.integers(0, 5, 5)]
-        try:
-            again = fit_thresholds(pl.concat(drawn), wanted, bootstraps=0)
-            fitted.append(again.confident_rule.fitted)
-        except RefusedError:
-            fitted.append(float("inf"))
-    fitted.sort()
-    interval = fit_thresholds(frame, wanted, bootstraps=40, seed=7).confident_rule.ci95
-    # the 2.5 % and 97.5 % points of 40 values: the first and the 39th
-    assert interval == ((fitted[0], fitted[38]) if fitted[38] < 1 else None)
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        pytest.param(rows(patient_id=["p"] * 10), id="one_patient"),
-        # half of all resamples hold no patient who could meet the target
-        pytest.param(rows(top1=[True] + [False] * 9), id="target_often_out_of_reach"),
-    ],
-)
-def test_an_undefined_interval_is_null(frame: pl.DataFrame) -> None:
-    assert fit_thresholds(frame, policy(("covered_top1", 1.0))).confident_rule.ci95 is None
+def test_one_patient_gives_no_interval() -> None:
+    fit = fit_thresholds(rows(patient_id=["p"] * 10), policy(("covered_top1", 0.5)))
+    assert (fit.confident_rule.ci95, fit.confident_rule.ci95_set) == (None, None)
 
 
 def test_a_fixed_threshold_has_no_interval() -> None:
     fit = fit_thresholds(rows(), policy(("fixed", 0.7), ("share", 0.2)))
     assert fit.confident_rule.ci95 is None
     assert fit.refer_rule.ci95 is not None
+
+
+def graded(patients: int = 3000, images: int = 1) -> pl.DataFrame:
+    """Scores spread evenly; the higher, the more often right: wrong below .3, rare above .8."""
+    n = patients * images
+    score = (np.arange(n) * 617 % n + 0.5) / n
+    wrong = np.random.default_rng(3).random(n) > np.clip(score * 1.2, 0, 0.99)
+    return pl.DataFrame(
+        {
+            "image_uuid": [f"i{i:05d}" for i in range(n)],
+            "patient_id": [f"p{i // images:05d}" for i in range(n)],
+            "score": score,
+            "top1": ~wrong,
+            "top3": [True] * n,
+            "age": ["old" if i % 3 else "young" for i in range(n)],
+        }
+    )
+
+
+def certifying(**certify: object) -> TierPolicy:
+    return parse_policy(
+        {
+            "confident": {"rule": "confident_wrong_share", "target": 0.05},
+            "refer": {"rule": "share", "target": 0.1},
+            "certify": certify,
+        }
+    )
+
+
+def test_a_plug_in_threshold_is_not_certified_and_enforcing_releases_the_certified_one() -> None:
+    frame = graded()
+    plain = fit_thresholds(frame, certifying())
+    assert plain.certificate is not None
+    assert not plain.certificate.released_is_certified
+    assert plain.certificate.threshold is not None
+    assert plain.certificate.threshold > plain.confident
+    enforced = fit_thresholds(frame, certifying(enforce=True))
+    assert enforced.certificate is not None
+    assert enforced.certificate.released_is_certified
+    assert enforced.confident == enforced.certificate.threshold == plain.certificate.threshold
+    assert enforced.confident_rule.raised_to_certified
+    assert enforced.confident_rule.fitted == plain.confident_rule.fitted
+
+
+def test_enforcing_what_cannot_be_certified_is_refused_with_the_reason() -> None:
+    with pytest.raises(RefusedError, match=r"not certified: .* below the policy's minimum of 99"):
+        fit_thresholds(graded(), certifying(enforce=True, min_coverage=0.99))
+    coverage = parse_policy(
+        {
+            "confident": {"rule": "coverage", "target": 0.3},
+            "refer": {"rule": "share", "target": 0.1},
+            "certify": {"enforce": True},
+        }
+    )
+    with pytest.raises(RefusedError, match="bounds neither"):
+        fit_thresholds(graded(), coverage)
+
+
+def test_what_accept_bounds_is_certified_together_with_the_rule() -> None:
+    wanted = parse_policy(
+        {
+            "confident": {"rule": "confident_wrong_share", "target": 0.05},
+            "refer": {"rule": "share", "target": 0.1},
+            "accept": {"covered_top1": 0.8, "confident_wrong_share": 0.04},
+        }
+    )
+    assert [(c.quantity, c.target) for c in claims_of(wanted)] == [
+        ("confident_wrong_share", 0.04),
+        ("covered_top1", 0.8),
+    ]
+    found = fit_thresholds(graded(), wanted).certificate
+    assert found is not None
+    assert found.start == START_WITH_ACCURACY
+    assert [claim.holds for claim in found.claims] == [True, True]
+    # quoted alone, each carries half of delta: never looser than at the whole of it
+    assert all(claim.alone is not None for claim in found.claims)
+
+
+def test_a_named_subgroup_must_hold_as_well() -> None:
+    frame = graded()
+    alone = fit_thresholds(frame, certifying()).certificate
+    split = fit_thresholds(frame, certifying(subgroups=["age"]), groups=frame).certificate
+    assert alone is not None
+    assert split is not None
+    assert alone.threshold is not None
+    assert split.threshold is not None
+    assert split.threshold >= alone.threshold
+    assert [(g.column, g.group) for g in split.subgroups] == [("age", "old"), ("age", "young")]
+    assert sum(g.n_images for g in split.subgroups) == frame.height
+    with pytest.raises(InputError, match="no column 'colour' beside the images"):
+        fit_thresholds(frame, certifying(subgroups=["colour"]), groups=frame)
 
 
 def test_a_fit_survives_json() -> None:
