@@ -35,7 +35,12 @@ _FLAGS = (
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe"),
 )
 # the two pipes must be numbers 3 and 4 in the browser; here those are likely to be taken
-_WIRE = "import os,sys;os.dup2(int(sys.argv[1]),3);os.dup2(int(sys.argv[2]),4);os.execv(sys.argv[3],sys.argv[3:])"
+_WIRE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def found() -> str | None:
@@ -44,7 +49,7 @@ def found() -> str | None:
 
 
 class Page:
-    """One tab. ``requests``: every address asked for; ``problems``: errors and refusals, in words."""
+    """One tab. ``requests``: every address asked for; ``problems``: errors, refusals, warnings."""
 
     def __init__(self, pipe: _Pipe, session: str) -> None:
         self._pipe, self._session = pipe, session
@@ -104,9 +109,7 @@ class Page:
             f"return [r.left + r.width * {across}, r.top + r.height / 2]; }})()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.call(
-                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
-            )
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def resize(self, width: int, height: int) -> None:
         """The window; below 600 pixels it is a phone."""

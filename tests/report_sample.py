@@ -10,34 +10,34 @@ from typing import Any
 
 import polars as pl
 
-from dagster_project.lib.tiers.policy import DEFAULT_POLICY, TierPolicy
-from dagster_project.lib.tiers.reports import LabelsInfo, full_report
+from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report
+from dagster_project.lib.tiers.policy import DEFAULT_POLICY, Accept, TierPolicy
 from dagster_project.lib.tiers.selection import fit_thresholds
 from dagster_project.lib.tiers.thresholds import Thresholds
 
 DEPLOYED = Thresholds(0.83, 0.433, 0.25)
+POLICY = DEFAULT_POLICY.model_copy(update={"accept": Accept(covered_top1=0.9)})
 HOSTILE = """</script><img src=x onerror=alert(1)> "it's" & {{ 7*7 }}"""
 
 
 def plain_report(rows: pl.DataFrame, policy: TierPolicy = DEFAULT_POLICY) -> dict[str, Any]:
     """What ``full_report`` gives, with nothing deployed and no baseline."""
-    fit = fit_thresholds(rows, policy, bootstraps=0)
-    return full_report(rows, fit, labels=LabelsInfo("v1", provisional=False, n_reviewed=None))
+    labels = LabelsInfo("v1", provisional=False, n_reviewed=None)
+    return full_report(rows, fit_thresholds(rows, policy), policy, Context(labels))
 
 
-def sample_report(rows: pl.DataFrame, policy: TierPolicy = DEFAULT_POLICY) -> dict[str, Any]:
-    """Every key filled in."""
-    fit = fit_thresholds(rows, policy, bootstraps=0)
+def sample_report(rows: pl.DataFrame) -> dict[str, Any]:
+    """Every key filled in; of ``POLICY``."""
     labels = LabelsInfo("2026-11-20", provisional=True, n_reviewed=600)
-    report = full_report(rows, fit, labels=labels, deployed=DEPLOYED, baseline=rows)
+    context = Context(labels, deployed=DEPLOYED, baseline=rows)
+    report = full_report(rows, fit_thresholds(rows, POLICY), POLICY, context)
     sides = report["selection"]
     sides["confident"] |= {
-        "ci95": [0.797, 0.834],
         "ci95_set": [[0.797, 0.81], [0.813, 0.834]],
         "certificate": certificate(),
     }
-    sides["refer"] |= {"ci95": [0.437, 0.451], "ci95_set": [[0.437, 0.451]]}
-    return {**report, **_evidence(), **_where(), **_moved()}
+    moved = {**report["moved"], **_moved()}
+    return {**report, **_evidence(), **_where(), "moved": moved}
 
 
 def certificate() -> dict[str, Any]:
@@ -62,15 +62,6 @@ def certificate() -> dict[str, Any]:
 
 
 def _evidence() -> dict[str, Any]:
-    tiers = {
-        f"tiers.{tier}.{part}": [low, low + 0.02]
-        for tier, lows in {
-            "confident": (0.485, 0.91, 0.96),
-            "possible": (0.365, 0.62, 0.88),
-            "refer": (0.12, 0.35, 0.77),
-        }.items()
-        for part, low in zip(("share", "top1", "top3"), lows, strict=True)
-    }
     bins = []
     for i in range(15):
         mean = 0.25 + 0.05 * i
@@ -82,11 +73,6 @@ def _evidence() -> dict[str, Any]:
         for tier, seen, eta in (("confident", 0.917, 0.03), ("possible", 0.63, 0.08))
     ]
     return {
-        "intervals": {
-            "images": {**tiers, "outcomes.confident_wrong": [0.0379, 0.0441]},
-            "patients": {"coverage": [0.484, 0.506], "confident_wrong_any": [0.071, 0.082]},
-        },
-        "patients": {"n": 7781, "coverage": 0.495, "confident_wrong_any": 0.0763},
         "calibration": {
             "ece": 0.0812, "ece_debiased": 0.0795, "temperature": 1.31, "nll_before": 1.204,
             "nll_after": 1.127, "mapped_thresholds": {"confident": 0.756, "refer": 0.457},
@@ -147,11 +133,9 @@ def _moved() -> dict[str, Any]:
         if i != j
     ]
     return {
-        "moved": {
-            "verdict": "nudge",
-            "sentence": "Both thresholds move by less than 0.02; only refer leaves its interval.",
-            "thresholds": thresholds,
-            "old_on_new": ["0.433 now refers only 12.1 % of images, not 13.0 %."],
-            "crossings": crossings, "into_confident_wrong": 23, "classes": classes,
-        }
+        "verdict": "nudge",
+        "sentence": "Both thresholds move by less than 0.02; only refer leaves its interval.",
+        "thresholds": thresholds,
+        "old_on_new": ["0.433 now refers only 12.1 % of images, not 13.0 %"],
+        "crossings": crossings, "into_confident_wrong": 23, "classes": classes,
     }  # fmt: skip

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from dagster_project.lib.release.report_page import drawing, slider
+from dagster_project.lib.release.report_page.fitted import rule_words
 from dagster_project.lib.release.report_page.parts import count, per_1000, percent, threshold
-from dagster_project.lib.release.report_page.sections import rule_words, sections, state_lines
+from dagster_project.lib.release.report_page.sections import sections, state_lines
 from dagster_project.lib.tiers.thresholds import GRID
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def report_html(report: Mapping[str, Any], curve: pl.DataFrame, policy: TierPoli
 
     Parameters
     ----------
-    report : ``tier_reports.json`` as ``reports.full_report`` returns it. Keys that a report may
+    report : ``tier_reports.json`` as ``evaluation.full_report`` returns it. Keys that a report may
         lack (certificate, intervals, patients, classes, subgroups, calibration, noise, what moved)
         may be absent or null; the page then says that they are.
     curve : (M,) rows of ``coverage_curve`` of the same rows, M >= 1. Its counts at the 1,001

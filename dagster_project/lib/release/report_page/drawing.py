@@ -75,7 +75,7 @@ def tag(name: str, *inner: str | Markup, **attributes: str | float | None) -> Ma
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), given, Markup().join(inner))
+    return Markup("<{0}{1}>{2}</{0}>").format(name, given, Markup().join(inner))
 
 
 def _short(value: str | float | None) -> str | None:
@@ -172,6 +172,7 @@ def _pinned_points(plot: Plot, shown: Sequence[Pin], at: Grid, keys: Any) -> lis
 
 def _legend(shown: Sequence[Pin]) -> list[Markup]:
     """Shape and words, two a line: points that lie close together need no labels of their own."""
+    entries: list[tuple[Markup, str, str | None]]
     entries = [(mark(pin.kind), f"{pin.kind} {threshold(pin.value)}", None) for pin in shown]
     entries += [(_marker_shape(side), f"slider, {side}", "marker") for side in SIDES]
     drawn = []
@@ -202,15 +203,15 @@ def _bounds(policy: TierPolicy) -> tuple[list[float], list[float]]:
 def dashed_words(policy: TierPolicy) -> list[str]:
     """What the dashed lines are."""
     of_all, of_answered = _bounds(policy)
-    found = [f"{percent(v)} of all images confident and wrong (dotted curve)" for v in of_all]
-    found += [f"{percent(v)} of confident answers wrong" for v in of_answered]
+    found = [f"{percent(v)} of all images confident and wrong (curved)" for v in of_all]
+    found += [f"{percent(v)} of confident answers wrong (level)" for v in of_answered]
     if policy.confident.rule == "coverage":
         found.append(f"{percent(policy.confident.target)} answered")
     return found
 
 
 def _targets(plot: Plot, policy: TierPolicy) -> list[Markup]:
-    """The policy's bounds, dashed; a bound on k/N is a hyperbola over n/N, a bound on k/n is flat."""
+    """The policy's bounds, dashed; one on k/N is a hyperbola over n/N, one on k/n is level."""
     of_all, of_answered = _bounds(policy)
     drawn = []
     for target in of_answered:
@@ -331,7 +332,7 @@ def _square(plot: Plot) -> Markup:
 
 
 def _whisker(x: float, high: float, low: float) -> Markup:
-    path = f"M{fixed(x, 1)} {fixed(high, 1)}V{fixed(low, 1)}m-3 0h6M{fixed(x - 3, 1)} {fixed(high, 1)}h6"
+    path = f"M{fixed(x - 3, 1)} {fixed(high, 1)}h6m-3 0V{fixed(low, 1)}m-3 0h6"
     return tag("path", d=path, stroke=house.CONFIDENT, stroke_width=1.5, fill="none")
 
 
@@ -363,9 +364,7 @@ def dot_svg(
         path = f"M{ends[0]} 7v8m0-4H{ends[1]}m0-4v8"
         parts.append(tag("path", d=path, stroke=house.CONFIDENT, stroke_width=2, fill="none"))
     if value is not None:
-        parts.append(
-            tag("circle", cx=x(value), cy=11, r=4, fill=house.CONFIDENT, stroke="#ffffff")
-        )
+        parts.append(tag("circle", cx=x(value), cy=11, r=4, fill=house.CONFIDENT, stroke="#ffffff"))
     return tag(
         "svg", *parts, viewBox=f"0 0 {width} {height}", width=width, height=height,
         aria_hidden="true",

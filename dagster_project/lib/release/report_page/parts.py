@@ -179,3 +179,14 @@ def capped(rows: Sequence[Any], what: str) -> tuple[Sequence[Any], list[Part]]:
         return rows, []
     left = f"{MAX_ROWS} of {count(len(rows))} {what} are shown; all are in tier_reports.json."
     return rows[:MAX_ROWS], [Text(left)]
+
+
+def interval(item: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Low and high of a row; None unless both are known."""
+    low, high = item.get("low"), item.get("high")
+    return None if low is None or high is None else (low, high)
+
+
+def said(value: bool | None, yes: str, no: str, unknown: str = "not tested") -> str:
+    """A verdict in words; null is its own answer."""
+    return unknown if value is None else yes if value else no

@@ -56,7 +56,7 @@ class Pin:
 
     @property
     def step(self) -> int:
-        """k of the smallest k / 1000 that is not below the value: rounding is towards safety."""
+        """The smallest k with k / 1000 not below the value: rounding is towards safety."""
         return round(round_up(min(self.value, 1.0)) * GRID)
 
     @property
@@ -78,7 +78,10 @@ def counts_at(curve: pl.DataFrame, values: npt.NDArray[np.float64]) -> Grid:
     """
     inside = np.searchsorted(-curve["threshold"].to_numpy(), -values, side="right")
     n = curve["n"].to_numpy().astype(np.int64)
-    columns = [n, *(np.rint(curve[key].to_numpy() * n).astype(np.int64) for key in ("top1", "top3"))]
+    columns = [
+        n,
+        *(np.rint(curve[key].to_numpy() * n).astype(np.int64) for key in ("top1", "top3")),
+    ]
     return Grid(*(np.concatenate([[0], column])[inside] for column in columns))
 
 
