@@ -8,16 +8,34 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, Accept, TierPolicy
+from dagster_project.lib.tiers.scored_rows import score_rows
 from dagster_project.lib.tiers.selection import fit_thresholds
 from dagster_project.lib.tiers.thresholds import Thresholds
 
 DEPLOYED = Thresholds(0.83, 0.433, 0.25)
 POLICY = DEFAULT_POLICY.model_copy(update={"accept": Accept(covered_top1=0.9)})
 HOSTILE = """</script><img src=x onerror=alert(1)> "it's" & {{ 7*7 }}"""
+
+
+def made_rows(n: int, *, classes: int = 5, seed: int = 1, sharp: float = 4.0) -> pl.DataFrame:
+    """Scored rows of a model that is mostly right; float32, two images a patient."""
+    rng = np.random.default_rng(seed)
+    logits = sharp * rng.random((n, classes))
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    truth = [int(rng.choice(classes, p=row)) for row in probs]
+    names = tuple(f"class_{i}" for i in range(classes))
+    ids = [f"image_{i:05d}" for i in range(n)]
+    patients = [f"patient_{i // 2:05d}" for i in range(n)]
+    frame = pl.DataFrame({"image_uuid": ids, "patient_id": patients})
+    labels = pl.DataFrame({"image_uuid": ids, "label": [names[i] for i in truth]})
+    table = ProbabilityTable(names, frame, {"probs": probs.astype(np.float32)})
+    return score_rows(table, labels)
 
 
 def plain_report(rows: pl.DataFrame, policy: TierPolicy = DEFAULT_POLICY) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def certificate_section(report: Mapping[str, Any]) -> Section:
     if sure and not found.get("released_is_certified"):
         released = threshold(report["thresholds"]["confident"])
         parts.append(Text(f"The released threshold, {released}, is not a certified one."))
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             _claim(claim),
             percent(claim.get("observed"), 2),
@@ -166,7 +166,9 @@ def certificate_section(report: Mapping[str, Any]) -> Section:
     ]
     if rows:
         # both claims share one delta; either alone may reach further, at its own part of it
-        head = ("claim", "observed", "result", "certified alone")
+        head: tuple[str, ...] = ("claim", "observed at the certified value", "result", "certified alone")
+        if all(claim.get("alone") is None for claim in found["claims"]):
+            head, rows = head[:3], [row[:3] for row in rows]
         caption = f"What was tested (estimand: {name(found.get('estimand') or 'images')})"
         parts.append(Table(caption, head, rows))
     terms = _terms(found)
