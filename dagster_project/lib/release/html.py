@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from dagster_project.lib.release.report_page import drawing, slider
-from dagster_project.lib.release.report_page.fitted import rule_words
+from dagster_project.lib.release.report_page.fitted import claims_words, rule_words
 from dagster_project.lib.release.report_page.parts import count, per_1000, percent, threshold
 from dagster_project.lib.release.report_page.sections import sections, state_lines
 from dagster_project.lib.tiers.thresholds import GRID
@@ -83,6 +83,7 @@ def _page(
         "title": "Tier thresholds: candidate for release",
         "state": state_lines(report),
         "target": rule_words(policy.confident.rule, policy.confident.target),
+        "claims": claims_words(report),
         "total": count(grid.total),
         "grid": GRID,
         "sides": [_side(report, pinned, key) for key in slider.SIDES],

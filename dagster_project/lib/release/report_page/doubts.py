@@ -12,6 +12,7 @@ from typing import Any
 
 from dagster_project.lib.release.report_page import drawing
 from dagster_project.lib.release.report_page.parts import (
+    UNDEFINED,
     Figure,
     Part,
     Section,
@@ -56,14 +57,13 @@ def _classes(report: Mapping[str, Any]) -> list[Part]:
             with_span(percent(item.get("recall")), interval(item)),
             drawing.dot_svg(item.get("recall"), interval(item), reference=overall),
             *(_share(item.get(tier)) for tier in ("confident", "possible", "refer")),
-            count(item.get("n_predicted_confident")),
-            _share(item.get("confident_wrong_predicted")),
+            _wrong_of(item),
         )
         for item in shown
     ]
     head = (
         *("class", "images", "patients", "right", "0 to 100 %, all images dashed", "confident"),
-        *("possible", "refer", "confident answers that name it", "of them wrong"),
+        *("possible", "refer", "wrong, of the confident answers that name it"),
     )
     return [Table("Classes, worst first; estimand: images", head, rows), *left]
 
@@ -71,6 +71,13 @@ def _classes(report: Mapping[str, Any]) -> list[Part]:
 def _share(value: float | None) -> str:
     """A share as per cent; a whole number is a count and stays one."""
     return count(value) if isinstance(value, int) else percent(value)
+
+
+def _wrong_of(item: Mapping[str, Any]) -> str:
+    answers = item.get("n_predicted_confident")
+    if not answers:
+        return UNDEFINED if answers is None else "none names it"
+    return f"{_share(item.get('confident_wrong_predicted'))} of {count(answers)}"
 
 
 def _subgroups(report: Mapping[str, Any]) -> list[Part]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dagster_project.lib.tiers.policy import TierPolicy
 
 WIDTH = 400
+LEFT = 62
 MAX_POINTS = 500
 LEGEND_LINE = 20
 BAR_ROOM = 0.22
@@ -122,7 +123,7 @@ def curve_svg(
     settled = risk[coverage >= min(0.02, coverage.max())]
     top = LEGEND_LINE * ((len(shown) + 3) // 2) + 10
     y_max = max(0.01, 1.12 * float(settled.max()))
-    plot = Plot(52, top, WIDTH - 52 - 14, 250, y_max=y_max)
+    plot = Plot(LEFT, top, WIDTH - LEFT - 14, 250, y_max=y_max)
     line = " ".join(
         f"{fixed(plot.x(x), 1)},{fixed(plot.y(min(y, 2 * y_max)), 1)}"
         for x, y in zip(coverage, risk, strict=True)
@@ -177,7 +178,7 @@ def _legend(shown: Sequence[Pin]) -> list[Markup]:
     entries += [(_marker_shape(side), f"slider, {side}", "marker") for side in SIDES]
     drawn = []
     for index, (shape, words, class_) in enumerate(entries):
-        x, y = 62 + 170 * (index % 2), 12 + LEGEND_LINE * (index // 2)
+        x, y = LEFT + 10 + 165 * (index % 2), 12 + LEGEND_LINE * (index // 2)
         drawn.append(tag("g", _moved(shape, x, y), _text(x + 14, y + 4, words), class_=class_))
     return drawn
 
@@ -281,8 +282,9 @@ def _box(plot: Plot) -> Markup:
 
 def reliability_svg(bins: Sequence[Mapping[str, Any]], grid: Grid) -> Markup:
     """Equal-mass bins with intervals in a square, the diagonal dashed, and the scores below."""
-    plot = Plot(52, 10, WIDTH - 66, WIDTH - 66)
-    low = Plot(52, plot.bottom + 34, plot.width, 60)
+    side = WIDTH - LEFT - 14
+    plot = Plot(LEFT, 10, side, side)
+    low = Plot(LEFT, plot.bottom + 34, plot.width, 60)
     parts = [_square(plot)]
     for item in bins:
         if item.get("mean_score") is None or item.get("accuracy") is None:
@@ -348,7 +350,7 @@ def dot_svg(
     high: float = 1.0,
 ) -> Markup:
     """A value on a line from ``low`` to ``high`` with its interval; the reference is dashed."""
-    width, height = 180, 22
+    width, height = 170, 22
 
     def x(at: float) -> float:
         return 8 + (width - 16) * (min(max(at, low), high) - low) / ((high - low) or 1.0)

@@ -166,7 +166,12 @@ def certificate_section(report: Mapping[str, Any]) -> Section:
     ]
     if rows:
         # both claims share one delta; either alone may reach further, at its own part of it
-        head: tuple[str, ...] = ("claim", "observed at the certified value", "result", "certified alone")
+        head: tuple[str, ...] = (
+            "claim",
+            "observed at the certified value",
+            "result",
+            "certified alone",
+        )
         if all(claim.get("alone") is None for claim in found["claims"]):
             head, rows = head[:3], [row[:3] for row in rows]
         caption = f"What was tested (estimand: {name(found.get('estimand') or 'images')})"
@@ -199,6 +204,12 @@ def _certified_groups(groups: Sequence[Mapping[str, Any]]) -> list[Part]:
     head = ("subgroup", "claim", "images", "patients", "observed", "after Holm")
     caption = "Claims in subgroups at the released threshold (estimand: images)"
     return [Table(caption, head, rows, words=frozenset({1})), *left]
+
+
+def claims_words(report: Mapping[str, Any]) -> str:
+    """What a certificate of this report means; empty where none was computed."""
+    found = certificate(report) or {}
+    return " and ".join(_claim(claim) for claim in found.get("claims") or ())
 
 
 def _claim(claim: Mapping[str, Any]) -> str:
