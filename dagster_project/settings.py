@@ -193,6 +193,11 @@ class Settings(BaseSettings):
         return self.store / "tables"
 
     @property
+    def packets_dir(self) -> Path:
+        """Review packets and their keys, one frozen folder a packet."""
+        return self.store / "packets"
+
+    @property
     def report_dir(self) -> Path:
         """What people open: the newest curves, pictures, tables and reports."""
         return self.store / "report"

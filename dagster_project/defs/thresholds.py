@@ -33,23 +33,31 @@ MIN_REVIEWED_SHARE = 0.1
 BASIS = ("label_version", "model_tree_hash", "dataset_version")
 
 
-@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
+@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="2")
 def scored_test_rows(
     settings: dg.ResourceParam[Settings],
     test_probabilities: dict[str, StoredTable],
     cleaned_labels: StoredTable,
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
-    """Probabilities and labels joined by image: score, rank of the truth, three best classes."""
+    """Probabilities and labels joined by image: score, rank of the truth, three best classes.
+
+    With what reviewers were asked; the keys of packets are frozen, so reading them here is sound.
+    """
     from dagster_project.lib.labels.consensus import n_decided
+    from dagster_project.lib.labels.sampling import choose_packet, read_packets, with_reviews
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
     table = whole_dump(test_probabilities, dataset_index, "test", settings)
     labels = cleaned_labels.frame.select("image_uuid", "label")
     counts = score_counts(table, labels).as_dict()
-    rows = score_rows(table, labels)
+    evaluated = cleaned_labels.frame.join(table.frame.select("image_uuid"), on="image_uuid")
+    packet = choose_packet(read_packets(settings.packets_dir), evaluated)
+    design = None if packet is None else packet.design
+    rows = with_reviews(score_rows(table, labels), evaluated, design)
     carried = {
         **cleaned_labels.metadata,
+        "review_packet": "none" if packet is None else packet.name,
         "n_reviewed": str(n_decided(cleaned_labels.frame, rows["image_uuid"])),
         "model_tree_hash": table.metadata["model_tree_hash"],
         "dataset_version": dataset_index.version,
@@ -62,7 +70,7 @@ def scored_test_rows(
     return dg.MaterializeResult(
         value=scored,
         data_version=dg.DataVersion(digest([scored.version, carried])),
-        metadata={**counts, **{key: carried[key] for key in BASIS}},
+        metadata={**counts, **{key: carried[key] for key in (*BASIS, "review_packet")}},
     )
 
 
