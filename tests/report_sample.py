@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from dagster_project.lib.evidence.label_noise import label_noise_report
 from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report
-from dagster_project.lib.tiers.policy import DEFAULT_POLICY, Accept, TierPolicy
+from dagster_project.lib.tiers.policy import DEFAULT_POLICY, Accept, TierNoise, TierPolicy
 from dagster_project.lib.tiers.scored_rows import score_rows
 from dagster_project.lib.tiers.selection import fit_thresholds
 from dagster_project.lib.tiers.thresholds import Thresholds
@@ -54,8 +55,22 @@ def sample_report(rows: pl.DataFrame) -> dict[str, Any]:
         "ci95_set": [[0.797, 0.81], [0.813, 0.834]],
         "certificate": certificate(),
     }
-    moved = {**report["moved"], **_moved()}
-    return {**report, **_evidence(), **_where(), "moved": moved}
+    reviewed = {
+        "tiers": [
+            {"tier": tier, "n": 5000, "n_reviewed": 200, "eta": 0.04, "ci95": [0.02, 0.07]}
+            for tier in ("confident", "possible", "refer")
+        ]
+    }
+    noise = POLICY.model_copy(
+        update={"label_noise": TierNoise(confident=0.03, possible=0.08, refer=0.12)}
+    )
+    return {
+        **report,
+        **_evidence(),
+        **_where(),
+        "moved": {**report["moved"], **_moved()},
+        "label_noise": label_noise_report(report, noise, 25, reviewed=reviewed),
+    }
 
 
 def certificate() -> dict[str, Any]:
@@ -86,21 +101,11 @@ def _evidence() -> dict[str, Any]:
         right = mean - 0.12 * mean * (1 - mean) * 4 * (0.5 + mean)
         bins.append({"n": 1037, "mean_score": mean, "accuracy": right, "low": right - 0.03,
                      "high": min(1.0, right + 0.03)})  # fmt: skip
-    noise = [
-        {"tier": tier, "observed": seen, "eta": eta, "low": seen - eta, "high": min(1, seen + eta)}
-        for tier, seen, eta in (("confident", 0.917, 0.03), ("possible", 0.63, 0.08))
-    ]
     return {
         "calibration": {
             "ece": 0.0812, "ece_debiased": 0.0795, "temperature": 1.31, "nll_before": 1.204,
             "nll_after": 1.127, "mapped_thresholds": {"confident": 0.756, "refer": 0.457},
             "aurc": 0.1432, "e_aurc": 0.0911, "reliability": bins,
-        },
-        "label_noise": {
-            "assumed": {"confident": 0.03, "possible": 0.08, "refer": 0.12},
-            "bounds": noise,
-            "scenario": {"name": "symmetric", "confident": 0.944},
-            "reviewed": {"n_reviewed": 600, "confident_wrong": 0.0296, "low": 0.027, "high": 0.033},
         },
     }  # fmt: skip
 

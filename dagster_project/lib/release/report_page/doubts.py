@@ -7,7 +7,7 @@ Concept: few rows say so in words, in place of a number that looks like one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dagster_project.lib.release.report_page import drawing
@@ -29,10 +29,13 @@ from dagster_project.lib.release.report_page.parts import (
     said,
     span,
     with_span,
+    words,
 )
 from dagster_project.lib.release.report_page.slider import (
     Grid,
 )
+
+_STATISTICS = {"top1": "right", "confident_wrong": "confident and wrong, of all images"}
 
 
 def fails_section(report: Mapping[str, Any]) -> Section:
@@ -161,27 +164,63 @@ def _pair(found: Mapping[str, Any]) -> str | None:
 def noise_section(report: Mapping[str, Any]) -> Section:
     """Bounds under a stated share of wrong labels, scenario and reviewed estimate."""
     found, title = report.get("label_noise"), "If labels are wrong"
-    if not found:
-        none = "How many labels may be wrong was not stated: no bounds can be given."
-        return Section("noise", title, [Text(none)])
     parts: list[Part] = []
+    if found:
+        parts = [*_bounds(found.get("bounds") or ()), *_scenario(found), *_reviewed(found)]
+    if not parts:
+        parts = [Text("How many labels may be wrong was not stated: no bounds can be given.")]
+    return Section("noise", title, parts)
+
+
+def _bounds(bounds: Sequence[Mapping[str, Any]]) -> list[Part]:
+    rows = [
+        (
+            f"{name(item['tier'])}: {_statistic(item)}",
+            percent(item.get("observed"), 2),
+            percent(item.get("eta"), 2),
+            words(item.get("source") or "declared"),
+            span(interval(item), lambda value: percent(value, 2)) or UNDEFINED,
+        )
+        for item in bounds
+    ]
+    head = ("rate", "observed", "labels wrong, at most", "that share is", "bounds")
+    caption = "Bounds that assume nothing else; estimand: images"
+    return [Table(caption, head, rows)] if rows else []
+
+
+def _statistic(item: Mapping[str, Any]) -> str:
+    key = str(item.get("statistic", "top1"))
+    return _STATISTICS.get(key, words(key))
+
+
+def _scenario(found: Mapping[str, Any]) -> list[Part]:
+    scenario = found.get("scenario")
+    if not scenario:
+        return []
     rows = [
         (
             name(item["tier"]),
             percent(item.get("observed"), 2),
             percent(item.get("eta"), 2),
-            span(interval(item), lambda value: percent(value, 2)) or "undefined",
+            percent(item.get("top1"), 2),
+            str(item.get("refused") or ""),
         )
-        for item in found.get("bounds") or ()
+        for item in scenario.get("tiers") or ()
     ]
-    if rows:
-        head = ("tier", "right, observed", "labels wrong, at most", "right, bounds")
-        parts.append(Table("Bounds that assume nothing else; estimand: images", head, rows))
-    for key, words_ in (
-        ("assumed", "Assumed"),
-        ("scenario", "A scenario, not a bound"),
-        ("reviewed", "With the reviewed labels weighed in"),
-    ):
-        if found.get(key):
-            parts.append(Table(words_, ("figure", "value"), facts(found[key])))
-    return Section("noise", title, parts)
+    head = ("tier", "right, observed", "labels wrong", "right, corrected", "why not")
+    caption = f"A scenario, not a bound: {name(scenario.get('name', 'symmetric noise'))}; estimand: images"
+    return [Table(caption, head, rows, words=frozenset({4}))]
+
+
+def _reviewed(found: Mapping[str, Any]) -> list[Part]:
+    rows = [
+        (
+            name(item["tier"]),
+            count(item["n"]),
+            count(item.get("n_reviewed")),
+            with_span(percent(item.get("eta"), 2), item.get("ci95")),
+        )
+        for item in (found.get("reviewed") or {}).get("tiers") or ()
+    ]
+    head = ("tier", "images", "reviewed", "given labels wrong (95 %, approximate)")
+    return [Table("What the reviews found; estimand: images", head, rows)] if rows else []

@@ -151,31 +151,11 @@ def certificate_section(report: Mapping[str, Any]) -> Section:
         if sure
         else "Not certified for the declared target."
     )
-    parts: list[Part] = [Text(f"{state} {name(found.get('reason') or '')}".strip(), strong=True)]
+    parts: list[Part] = [Text(f"{state} {found.get('reason') or ''}".strip(), strong=True)]
     if sure and not found.get("released_is_certified"):
         released = threshold(report["thresholds"]["confident"])
         parts.append(Text(f"The released threshold, {released}, is not a certified one."))
-    rows: list[tuple[str, ...]] = [
-        (
-            _claim(claim),
-            percent(claim.get("observed"), 2),
-            said(claim.get("holds"), "holds", "does not hold"),
-            threshold(claim.get("alone")),
-        )
-        for claim in found.get("claims") or ()
-    ]
-    if rows:
-        # both claims share one delta; either alone may reach further, at its own part of it
-        head: tuple[str, ...] = (
-            "claim",
-            "observed at the certified value",
-            "result",
-            "certified alone",
-        )
-        if all(claim.get("alone") is None for claim in found["claims"]):
-            head, rows = head[:3], [row[:3] for row in rows]
-        caption = f"What was tested (estimand: {name(found.get('estimand') or 'images')})"
-        parts.append(Table(caption, head, rows))
+    parts += _tested(found)
     terms = _terms(found)
     if terms:
         parts.append(
@@ -186,6 +166,30 @@ def certificate_section(report: Mapping[str, Any]) -> Section:
     if found.get("scope"):
         parts += [Heading("What it does and does not say"), Items([*map(str, found["scope"])])]
     return Section("certificate", title, parts)
+
+
+def _tested(found: Mapping[str, Any]) -> list[Part]:
+    claims = found.get("claims") or ()
+    rows: list[tuple[str, ...]] = [
+        (
+            _claim(claim),
+            percent(claim.get("observed"), 2),
+            said(claim.get("holds"), "holds", "does not hold"),
+            threshold(claim.get("alone")),
+        )
+        for claim in claims
+    ]
+    # both claims share one delta; either alone may reach further, at its own part of it
+    head: tuple[str, ...] = (
+        "claim",
+        "observed at the certified value",
+        "result",
+        "certified alone",
+    )
+    if all(claim.get("alone") is None for claim in claims):
+        head, rows = head[:3], [row[:3] for row in rows]
+    caption = f"What was tested (estimand: {name(found.get('estimand') or 'images')})"
+    return [Table(caption, head, rows)] if rows else []
 
 
 def _certified_groups(groups: Sequence[Mapping[str, Any]]) -> list[Part]:
