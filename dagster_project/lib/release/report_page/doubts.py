@@ -197,7 +197,7 @@ def _scenario(found: Mapping[str, Any]) -> list[Part]:
     scenario = found.get("scenario")
     if not scenario:
         return []
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             name(item["tier"]),
             percent(item.get("observed"), 2),
@@ -207,8 +207,17 @@ def _scenario(found: Mapping[str, Any]) -> list[Part]:
         )
         for item in scenario.get("tiers") or ()
     ]
-    head = ("tier", "right, observed", "labels wrong", "right, corrected", "why not")
-    caption = f"A scenario, not a bound: {name(scenario.get('name', 'symmetric noise'))}; estimand: images"
+    head: tuple[str, ...] = (
+        "tier",
+        "right, observed",
+        "labels wrong",
+        "right, corrected",
+        "why not",
+    )
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    kind = name(scenario.get("name", "symmetric noise"))
+    caption = f"A scenario, not a bound: {kind}; estimand: images"
     return [Table(caption, head, rows, words=frozenset({4}))]
 
 
