@@ -38,14 +38,16 @@ def reliability_png(scored: pl.DataFrame, temperature: float | None = None) -> b
         tempered = temper(rows.score, temperature)
         panels.append((f"temperature {temperature:.3f} (not served)", tempered))
     figure = house.new_figure(3.9 * len(panels), 5.2)
-    axes = figure.subplots(2, len(panels), squeeze=False, sharex=True, height_ratios=[4, 1])
+    axes = figure.subplots(
+        2, len(panels), squeeze=False, sharex=True, sharey="row", height_ratios=[4, 1]
+    )
     for column, (title, score) in enumerate(panels):
         _diagram(axes[0, column], rows, score, title)
         _histogram(axes[1, column], score)
     axes[0, 0].set_ylabel("share of images that are right")
     axes[1, 0].set_ylabel("images")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(panels), fontsize=8)
     return house.png(figure)
 
 
@@ -69,14 +71,14 @@ def _diagram(axes: Any, rows: Forecasts, score: npt.NDArray[np.float64], title: 
     )
     debiased = "-" if error.ece_debiased is None else f"{error.ece_debiased:.3f}"
     axes.annotate(
-        f"ECE {error.ece:.3f}\ndebiased (L2) {debiased}\n{rows.score.size:,} images",
+        f"ECE {error.ece:.3f}\ndebiased (L2) {debiased}\nimages {rows.score.size:,}",
         (0.03, 0.97),
         xycoords="axes fraction",
         va="top",
         fontsize=8,
         color=house.INK,
     )
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.set_title(title, fontsize=9)
 
 
