@@ -27,7 +27,6 @@ CLIP = 2.0**-24
 says "at least that" and not infinity."""
 
 MAX_STEPS = 200
-Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ def fit_temperature(
 
     Minimises the mean of log(1 + exp(x/T)) - y x/T with x = logit(score), which is convex in 1/T:
     Newton's steps inside a bracket, halved where they would leave it. Interval: the sandwich
-    variance of 1/T over patients, normal on log T (approximate; 95 %).
+    variance of 1/T over patients, Student's t on log T (95 %, approximate: 93 % in simulation with
+    30 patients, 95 % with 500).
 
     The tops of K sigmoids need not be calibrated by the T of all outputs
     (:func:`fit_temperature_all`), nor the other way round: this one is about the tiers.
@@ -210,13 +210,15 @@ def _interval(
     inverse: float, scores: Floats, curvature: float, patient: Ints
 ) -> tuple[float, float] | None:
     """``scores``: derivative of each forecast's NLL at 1/T; their sums by patient are the meat."""
+    from scipy.special import stdtrit
+
     _, number = np.unique(patient, return_inverse=True)
     sums = np.bincount(number, weights=scores.reshape(patient.size, -1).sum(axis=1))
     if sums.size < 2 or curvature <= 0:
         return None
     meat = sums.size / (sums.size - 1) * float(np.dot(sums, sums))
     # d log T = -d(1/T) * T
-    width = Z95 * math.sqrt(meat) / curvature / inverse
+    width = float(stdtrit(sums.size - 1, 0.975)) * math.sqrt(meat) / curvature / inverse
     if width > 700:  # exp would overflow: nothing is known about T
         return None
     return math.exp(-width) / inverse, math.exp(width) / inverse

@@ -21,7 +21,10 @@ MAX_ROWS = 60
 """More classes or groups than fit a page are left to the table, and their number is written."""
 
 _NAME = 34
-_CAPTION = f"lines: 95 % by patient, approximate; hollow: under {TOO_FEW_PATIENTS} patients, line may go on"
+_CAPTION = (
+    f"lines: 95 % by patient, approximate; hollow: under {TOO_FEW_PATIENTS} patients, "
+    "the line may go on"
+)
 
 
 def per_class_png(table: pl.DataFrame) -> bytes:
