@@ -26,8 +26,8 @@ class Areas:
     aurc : mean of the selective risk k_i / i over i = 1..N answers, most confident first.
     e_aurc : ``aurc`` less that of a ranking with every right answer before every wrong one; 0 is
         perfect ranking, whatever the accuracy.
-    augrc : area under W = k / N against coverage; 0.5 * error + ranking loss, not dominated by the
-        few most confident rows as ``aurc`` is.
+    augrc : area under W = k / N against coverage, in [0, 0.5]; not dominated by the few most
+        confident rows, as ``aurc`` is.
     """
 
     aurc: float | None

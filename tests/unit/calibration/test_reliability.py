@@ -49,6 +49,11 @@ def test_equal_scores_share_a_bin_and_empty_bins_vanish() -> None:
     assert bins.max() + 1 < 10
 
 
+def test_a_block_of_equal_scores_goes_where_its_middle_is() -> None:
+    # rows 1 to 7 of 8 are equal: they begin in the first half, and their middle is in the second
+    assert equal_mass_bins(np.array([0.1] + [0.5] * 7), 2).tolist() == [0] + [1] * 7
+
+
 def test_bins_without_ties_have_equal_mass() -> None:
     sizes = np.bincount(equal_mass_bins(np.random.default_rng(0).random(1003), 15))
     assert len(sizes) == 15

@@ -33,6 +33,15 @@ def test_images_that_agree_within_a_patient_count_once() -> None:
     assert (thrice.low[0], thrice.high[0]) == pytest.approx((once.low[0], once.high[0]), abs=2e-3)
 
 
+def test_patients_that_are_more_alike_than_chance_make_no_narrower_interval() -> None:
+    # one hit of two in every patient: no variance between patients, an effect of 0
+    hit, patient = np.tile([True, False], 20), np.repeat(np.arange(20), 2)
+    assert clustered_variance(hit, patient)[0] == 0
+    share = float(stats.t.ppf(0.975, 19)) ** 2 / 40
+    found = clustered_interval(hit, patient)
+    assert found.high[0] - 0.5 == pytest.approx(0.5 / (1 + share) ** 0.5 * share**0.5)
+
+
 @pytest.mark.parametrize(
     ("hits", "low", "high"),
     [pytest.param(0, 0.0, 0.31, id="none"), pytest.param(30, 0.69, 1.0, id="all")],
