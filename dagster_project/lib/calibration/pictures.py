@@ -37,7 +37,8 @@ def reliability_png(scored: pl.DataFrame, temperature: float | None = None) -> b
     if temperature is not None:
         tempered = temper(rows.score, temperature)
         panels.append((f"temperature {temperature:.3f} (not served)", tempered))
-    figure = house.new_figure(3.9 * len(panels), 5.2)
+    # one panel has its legend in two lines: without the room the square would shrink
+    figure = house.new_figure(3.9 * len(panels), 5.2 if len(panels) > 1 else 5.6)
     axes = figure.subplots(
         2, len(panels), squeeze=False, sharex=True, sharey="row", height_ratios=[4, 1]
     )
