@@ -118,9 +118,11 @@ def _where() -> dict[str, Any]:
         recall = None if i == 24 else 0.88 - 0.02 * ((i * 7) % 23)
         classes.append({
             "class": title, "n": 0 if i == 24 else 900 - 35 * i, "n_patients": 450 - 17 * i,
-            "recall": recall, "low": recall and recall - 0.04, "high": recall and recall + 0.04,
-            "confident": recall and recall * 0.6, "possible": recall and 0.87 - recall * 0.6,
-            "refer": recall and 0.13, "n_predicted_confident": 310 - 12 * i,
+            "recall": recall, "recall_low": recall and recall - 0.04,
+            "recall_high": recall and recall + 0.04,
+            "confident_share": recall and recall * 0.6,
+            "possible_share": recall and 0.87 - recall * 0.6, "refer_share": recall and 0.13,
+            "n_predicted_confident": 310 - 12 * i,
             "confident_wrong_predicted": None if i == 24 else 0.05 + 0.005 * i, "too_few": i > 22,
         })  # fmt: skip
     groups = []

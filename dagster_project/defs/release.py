@@ -86,6 +86,7 @@ def threshold_release(
 
     from dagster_project.lib import files
     from dagster_project.lib.release import bundle, conditions, inputs
+    from dagster_project.lib.tiers.curve import coverage_curve
     from dagster_project.lib.tiers.policy import TierPolicy
     from dagster_project.lib.tiers.selection import ThresholdFit
 
@@ -112,7 +113,8 @@ def threshold_release(
             scored_test_rows.frame, baseline_rows(settings) if report["baseline"] else None
         ),
     )
-    contents = bundle.release_files(report, policy, provenance)
+    curve = coverage_curve(scored_test_rows.frame)
+    contents = bundle.release_files(report, policy, provenance, curve)
     run = _run_facts(context, settings, scored_test_rows, tier_thresholds, report)
     folder = bundle.write_release(settings.releases_dir, contents, run=run)
     files.point(settings.releases_dir / LATEST, folder.name)

@@ -365,7 +365,7 @@ def report_of(
             baseline=baseline_rows(settings),
             groups=groups_in(scored_test_rows.frame),
             subgroups=settings.subgroups,
-            n_classes=len(json.loads(tier_thresholds.metadata["classes"])),
+            classes=tuple(json.loads(tier_thresholds.metadata["classes"])),
         ),
     )
 

@@ -18,7 +18,7 @@ from dagster_project.lib.calibration.reliability import equal_mass_bins
 from dagster_project.lib.calibration.summary import calibration_summary
 from dagster_project.lib.calibration.temperature import map_threshold, temper
 from dagster_project.lib.evidence.proportion import clustered_interval
-from dagster_project.lib.tiers.reports import tier_of
+from dagster_project.lib.tiers.assign import tier_of
 from dagster_project.lib.tiers.thresholds import GRID, Thresholds
 
 steady = settings(derandomize=True, deadline=None, max_examples=100)

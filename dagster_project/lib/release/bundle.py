@@ -19,12 +19,15 @@ from dagster_project.lib import files
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.evidence.bootstrap import SEED
 from dagster_project.lib.release.environment import environment
+from dagster_project.lib.release.html import report_html
 from dagster_project.lib.release.note import release_note
 from dagster_project.lib.tiers.policy import policy_sha256
 from dagster_project.lib.tiers.scored_rows import ScoreCounts
 from dagster_project.lib.tiers.thresholds import ENV_NAMES, Thresholds
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from dagster_project.lib.probability_table import ProbabilityTable
     from dagster_project.lib.tiers.policy import TierPolicy
 
@@ -133,14 +136,15 @@ def _name_list(metadata: Mapping[str, str], key: str) -> tuple[str, ...] | None:
 
 
 def release_files(
-    report: Mapping[str, Any], policy: TierPolicy, provenance: Provenance
+    report: Mapping[str, Any], policy: TierPolicy, provenance: Provenance, curve: pl.DataFrame
 ) -> dict[str, bytes]:
     """Names and bytes of a release, without its ``SHA256SUMS``.
 
     Parameters
     ----------
-    report : ``tier_reports.json`` as ``reports.full_report`` returns it; what is in service is
+    report : ``tier_reports.json`` as ``evaluation.full_report`` returns it; what is in service is
         what it was compared with.
+    curve : (M,) rows of ``coverage_curve``, of the same rows.
     """
     at = Thresholds(**report["thresholds"])
     label_version = report["labels"]["version"]
@@ -161,6 +165,7 @@ def release_files(
         "tier_reports.json": _json(report),
         "metadata.json": _json(_metadata(report, policy, provenance)),
         "report.md": release_note(report, policy, provenance.tta).encode(),
+        "report.html": report_html(report, curve, policy),
     }
 
 

@@ -117,7 +117,7 @@ def refit_files(
         groups=None if metadata is None else tables.read_table(metadata, ["image_uuid"]),
         subgroups=options.get("subgroups"),
         looks=looks,
-        n_classes=len(table.classes),
+        classes=table.classes,
     )
     return refit(scored, policy, context, provenance, max_change=options["max_change"])
 
@@ -146,7 +146,7 @@ def refit_rows(
         groups=groups_in(scored),
         subgroups=options.get("subgroups"),
         looks=options.get("looks"),
-        n_classes=len(provenance.classes),
+        classes=provenance.classes,
     )
     return refit(
         scored,

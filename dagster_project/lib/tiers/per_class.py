@@ -17,7 +17,7 @@ import polars as pl
 from dagster_project.lib.errors import InputError, unknown_class
 from dagster_project.lib.evidence.proportion import Proportions, clustered_interval
 from dagster_project.lib.evidence.rows import patient_key
-from dagster_project.lib.tiers.reports import TIERS, tier_of
+from dagster_project.lib.tiers.assign import TIERS, tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

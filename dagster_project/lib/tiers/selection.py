@@ -40,6 +40,7 @@ from dagster_project.lib.evidence.review_bound import review_test
 from dagster_project.lib.evidence.rows import PatientRows, patient_rows
 from dagster_project.lib.tiers.curve import CurveCounts, curve_counts
 from dagster_project.lib.tiers.policy import START_WITH_ACCURACY
+from dagster_project.lib.tiers.subgroups import group_names
 from dagster_project.lib.tiers.thresholds import Thresholds, round_up
 
 if TYPE_CHECKING:
@@ -313,10 +314,7 @@ def _groups(
     found: dict[tuple[str, str], pl.DataFrame] = {}
     if groups is not None:
         for column in columns:
-            named = groups.select("image_uuid", pl.col(column).cast(pl.String).alias("group"))
-            joined = scored.join(named, on="image_uuid", how="left").with_columns(
-                pl.col("group").fill_null("unknown")
-            )
+            joined = scored.with_columns(group_names(scored, groups, column))
             for (group,), part in joined.sort("group").group_by("group", maintain_order=True):
                 found[column, str(group)] = part.drop("group")
     return found

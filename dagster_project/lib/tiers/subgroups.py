@@ -17,8 +17,8 @@ import polars as pl
 from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.evidence.proportion import clustered_interval
+from dagster_project.lib.tiers.assign import tier_of
 from dagster_project.lib.tiers.per_class import TOO_FEW_PATIENTS, numbered, shown
-from dagster_project.lib.tiers.reports import tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,6 +90,30 @@ def subgroup_table(
     return pl.concat(parts) if parts else _of_column("", [], np.zeros(0, int), *_nobody())
 
 
+def group_names(scored: pl.DataFrame, groups: pl.DataFrame, column: str) -> pl.Series:
+    """(N,) the group of each scored row, for testing a claim in each; order of ``scored``.
+
+    Raises
+    ------
+    InputError
+        As :func:`subgroup_table`; and where the column would be cut into quantile groups: what is
+        certified must be fixed before the rows are seen.
+    """
+    tables.require_columns("groups", groups.columns, ["image_uuid", column])
+    joined = scored.select("image_uuid").join(
+        groups.select(pl.col("image_uuid").cast(pl.String), column),
+        on="image_uuid", how="left", maintain_order="left",
+    )  # fmt: skip
+    values = _as_numbers(joined[column])
+    if (values.dtype.is_numeric() or values.dtype.is_temporal()) and values.n_unique() > MAX_LEVELS:
+        raise InputError(
+            f"certify.subgroups: column {column} has {values.n_unique()} different numbers; "
+            "put them into groups first, which must be fixed before the labels are seen"
+        )
+    names, codes = _groups_of(values)
+    return pl.Series("group", [names[code] for code in codes.tolist()], dtype=pl.String)
+
+
 def groupable(groups: pl.DataFrame) -> list[str]:
     """Columns that :func:`subgroup_table` accepts, in order; ids, labels and paths left out.
 
@@ -148,6 +172,7 @@ def _nobody() -> tuple[npt.NDArray[np.str_], npt.NDArray[np.bool_], npt.NDArray[
 
 def _groups_of(values: pl.Series) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Names of the groups in order, and the group of each row; ``unknown`` only if it occurs."""
+    values = _as_numbers(values)
     dtype = values.dtype
     if dtype.is_float() or dtype.is_decimal():
         values = values.cast(pl.Float64).fill_nan(None)
@@ -177,6 +202,16 @@ def _groups_of(values: pl.Series) -> tuple[list[str], npt.NDArray[np.int64]]:
     place = {name: i for i, name in enumerate(order)}
     codes = text.fill_null(UNKNOWN).replace_strict(place, return_dtype=pl.Int64)
     return order, codes.to_numpy()
+
+
+def _as_numbers(values: pl.Series) -> pl.Series:
+    """Text that is numbers throughout, too many for groups, as numbers (CSV has only text)."""
+    if values.dtype != pl.String or values.n_unique() <= MAX_GROUPS:
+        return values
+    text = values.str.strip_chars()
+    text = pl.select(pl.when(~text.is_in(["", UNKNOWN])).then(text)).to_series().alias(values.name)
+    numbers = text.cast(pl.Float64, strict=False)
+    return numbers if numbers.null_count() == text.null_count() else values
 
 
 def _quantiles(values: pl.Series) -> tuple[pl.Series, list[str]]:

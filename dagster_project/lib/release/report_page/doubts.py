@@ -57,9 +57,9 @@ def _classes(report: Mapping[str, Any]) -> list[Part]:
             name(item["class"]) + (" (too few)" if item.get("too_few") else ""),
             count(item["n"]),
             count(item["n_patients"]) if item.get("n_patients") is not None else "not known",
-            with_span(percent(item.get("recall")), interval(item)),
-            drawing.dot_svg(item.get("recall"), interval(item), reference=overall),
-            *(_share(item.get(tier)) for tier in ("confident", "possible", "refer")),
+            with_span(percent(item.get("recall")), interval(item, "recall")),
+            drawing.dot_svg(item.get("recall"), interval(item, "recall"), reference=overall),
+            *(percent(item.get(f"{tier}_share")) for tier in ("confident", "possible", "refer")),
             _wrong_of(item),
         )
         for item in shown
@@ -71,16 +71,11 @@ def _classes(report: Mapping[str, Any]) -> list[Part]:
     return [Table("Classes, worst first; estimand: images", head, rows), *left]
 
 
-def _share(value: float | None) -> str:
-    """A share as per cent; a whole number is a count and stays one."""
-    return count(value) if isinstance(value, int) else percent(value)
-
-
 def _wrong_of(item: Mapping[str, Any]) -> str:
     answers = item.get("n_predicted_confident")
     if not answers:
         return UNDEFINED if answers is None else "none names it"
-    return f"{_share(item.get('confident_wrong_predicted'))} of {count(answers)}"
+    return f"{percent(item.get('confident_wrong_predicted'))} of {count(answers)}"
 
 
 def _subgroups(report: Mapping[str, Any]) -> list[Part]:

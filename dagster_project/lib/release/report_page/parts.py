@@ -181,9 +181,9 @@ def capped(rows: Sequence[Any], what: str) -> tuple[Sequence[Any], list[Part]]:
     return rows[:MAX_ROWS], [Text(left)]
 
 
-def interval(item: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Low and high of a row; None unless both are known."""
-    low, high = item.get("low"), item.get("high")
+def interval(item: Mapping[str, Any], of: str = "") -> tuple[float, float] | None:
+    """Low and high of a row, or of its rate ``of``; None unless both are known."""
+    low, high = (item.get(f"{of}_{end}" if of else end) for end in ("low", "high"))
     return None if low is None or high is None else (low, high)
 
 
