@@ -292,7 +292,9 @@ ENTRY = ledger.Entry("t", "new", "old", "approve", "Bert", "bert", "0" * 64)
         pytest.param(json.dumps(ENTRY.__dict__).encode(), 3, id="whole_but_for_its_newline"),
     ],
 )
-def test_a_torn_line_is_ended_and_left_standing(tmp_path: Path, tail: bytes, n_entries: int) -> None:
+def test_a_torn_line_is_ended_and_left_standing(
+    tmp_path: Path, tail: bytes, n_entries: int
+) -> None:
     ledger.append_entry(tmp_path, ENTRY)
     path = tmp_path / "releases.jsonl"
     path.write_bytes(path.read_bytes() + tail)
