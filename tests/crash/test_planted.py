@@ -16,6 +16,7 @@ SEEN_BY_KILL = {
     "remove_then_rename": ("lost", "rename"),
     "unlink_then_link": ("dangles or is gone", "symlink"),
     "noted_before_written": ("noted but not on the disk", "pwrite64"),
+    "in_service_before_recorded": ("in service and not on record", "write"),
 }
 # these need a process killed before, whose work was not synced
 AFTER_KILL = {

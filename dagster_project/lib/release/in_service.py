@@ -18,7 +18,6 @@ from dagster_project.lib.release import ledger
 from dagster_project.lib.release.approval import pointed
 from dagster_project.lib.release.signatures import (
     CURRENT,
-    LEDGER,
     Signature,
     approvals,
     release_problems,
@@ -64,8 +63,8 @@ def release_in_service(root: Path) -> InService | None:
     if not entries or entries[-1].release != name:
         decided = entries[-1].release if entries else "nothing"
         raise InputError(
-            f"{root}: {LEDGER} ends with {decided}, {CURRENT} points to {name or 'nothing'}; "
-            "approve the one that shall be in service"
+            f"{root}: {ledger.LEDGER} ends with {decided}, {CURRENT} points to "
+            f"{name or 'nothing'}; approve the one that shall be in service"
         )
     folder, entry = root / name, entries[-1]
     if not folder.is_dir():

@@ -18,6 +18,7 @@ import pytest
 from dagster_project import cli
 from dagster_project.lib import files, tables
 from dagster_project.lib.release import bundle, environment, inputs, people, signatures
+from dagster_project.lib.release import refit as fitting
 
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
 N = 160
@@ -272,7 +273,7 @@ def test_other_versions_are_the_likely_reason_and_no_difference_by_themselves(
     monkeypatch.setattr(inputs, "environment", lambda: other)
     monkeypatch.setattr(bundle, "environment", lambda: other)
     assert run("verify", out, "--recompute")[0] == 0
-    real = inputs.refit
+    real = fitting.refit
 
     def elsewhere(*arguments: Any, **named: Any) -> Any:
         result = real(*arguments, **named)
