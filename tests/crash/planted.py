@@ -103,6 +103,10 @@ def _link_first(root: Path, ack: Ack) -> None:
     scenarios.ledger_work(root, ack, link_first=True)
 
 
+def _trust_what_is_read(root: Path, ack: Ack) -> None:
+    scenarios.ledger_work(root, ack, trust_what_is_read=True)
+
+
 PLANTED = {
     "no_fsync": _in_files("file", "fsync", _fsync_folders_only),
     "no_fsync_in_folder": _in_files("store", "fsync", _fsync_folders_only),
@@ -119,4 +123,5 @@ PLANTED = {
     "unlink_then_link": _in_files("store", "point", _unlink_then_link),
     "noted_before_written": Planted("journal", _note_first),
     "in_service_before_recorded": Planted("ledger", _link_first),
+    "record_found_unsynced": Planted("ledger", _trust_what_is_read),
 }

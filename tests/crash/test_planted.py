@@ -22,6 +22,7 @@ SEEN_BY_KILL = {
 AFTER_KILL = {
     "no_fsync_of_found_folders": ("acknowledged but lost", "mkdir"),
     "old_removed_unsynced": ("published but not whole", "rename"),
+    "record_found_unsynced": ("in service and not on record", "write"),
 }
 SEEN_BY_POWER_CUT = {bug: said for bug, (said, _) in SEEN_BY_KILL.items()} | {
     "no_fsync": "published but not whole",
