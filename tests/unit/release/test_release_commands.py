@@ -185,6 +185,17 @@ def test_the_same_rows_in_other_files_give_the_same_bytes(
     assert Path("again/SHA256SUMS").read_bytes() == (out / "SHA256SUMS").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["latest", "new"])
+def test_a_refit_replaces_no_release_and_puts_nothing_among_them(
+    run: Run, released: Path, given: Path, name: str
+) -> None:
+    before = sorted(released.parent.rglob("*"))
+    code, _, err = run("refit", *options(given), "--out", released.parent / name)
+    assert code == 2
+    assert "lies among releases, which are never replaced" in err
+    assert sorted(released.parent.rglob("*")) == before
+
+
 # verify
 
 
