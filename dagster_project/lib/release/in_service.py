@@ -19,7 +19,6 @@ from dagster_project.lib.release import bundle, inputs, ledger
 from dagster_project.lib.release.approval import pointed
 from dagster_project.lib.release.signatures import (
     CURRENT,
-    LEDGER,
     Signature,
     approvals,
     release_problems,
@@ -68,8 +67,8 @@ def release_in_service(root: Path) -> InService | None:
     if not entries or entries[-1].release != name:
         decided = entries[-1].release if entries else "nothing"
         raise InputError(
-            f"{root}: {LEDGER} ends with {decided}, {CURRENT} points to {name or 'nothing'}; "
-            "approve the one that shall be in service"
+            f"{root}: {ledger.LEDGER} ends with {decided}, {CURRENT} points to "
+            f"{name or 'nothing'}; approve the one that shall be in service"
         )
     folder, entry = root / name, entries[-1]
     if not folder.is_dir():
