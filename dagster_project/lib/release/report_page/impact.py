@@ -75,7 +75,8 @@ def tiers_section(report: Mapping[str, Any]) -> Section:
     known = (report.get("intervals") or {}).get("images") or {}
     old = report.get("deployed")
     rows = []
-    for key, tier in report["tiers"].items():
+    for key in ("confident", "possible", "refer"):
+        tier = report["tiers"][key]
         cells = (
             with_span(percent(tier[part]), known.get(f"tiers.{key}.{part}"))
             for part in ("share", "top1", "top3")
@@ -138,7 +139,9 @@ def _patients(report: Mapping[str, Any]) -> list[Part]:
         return [Text("Rates over patients are not in this report; all rates here are over images.")]
     known = (report.get("intervals") or {}).get("patients") or {}
     rows = []
-    for key, value in found.items():
+    # in the order of the words, whatever that of the keys: a report read back from JSON is sorted
+    for key in [*(k for k in _PATIENTS if k in found), *sorted(found.keys() - _PATIENTS.keys())]:
+        value = found[key]
         if isinstance(value, float) or value is None:
             text = with_span(percent(value), known.get(key))
         elif isinstance(value, Mapping):
