@@ -223,9 +223,12 @@ def test_a_fit_is_a_candidate_then_approved_and_other_labels_are_a_candidate_bes
     copies = sorted(fitted.settings.release_inputs_dir.iterdir())
     assert len(copies) == 2
     assert all(files.sha256_file(path) == path.stem for path in copies)
-    kept = pl.read_parquet(copies[0])
-    kept.with_columns(pl.col("score") * 0.5).write_parquet(copies[0])
-    assert sorted(len(inputs.recompute(folder)) for folder in (first, second)) == [0, 1]
+    # the second was compared with the rows of the first, and needs both
+    recorded = json.loads((second / "run.json").read_text())["recompute"]["files"]
+    assert set(recorded) == {"scored_rows", "baseline_rows"}
+    own = Path(recorded["scored_rows"]["path"])
+    pl.read_parquet(own).with_columns(pl.col("score") * 0.5).write_parquet(own)
+    assert [len(inputs.recompute(folder)) for folder in (first, second)] == [0, 1]
 
 
 def test_a_release_says_which_run_of_whom_and_no_patient(ready: Harness) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dagster_project.lib import files, tables
+from dagster_project.lib import files
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.release import bundle, inputs, ledger
 from dagster_project.lib.release.approval import pointed
@@ -25,9 +25,6 @@ from dagster_project.lib.release.signatures import (
     thresholds_of,
 )
 from dagster_project.lib.tiers.thresholds import ENV_NAMES, Thresholds, read_deployed
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,8 @@ def release_in_service(root: Path) -> InService | None:
     return InService(name, folder, at, version, len(entries), entry, signed[-1])
 
 
-def rows_in_service(found: InService) -> pl.DataFrame | None:
-    """The scored rows that the release in service was fitted on; None where no copy is left.
+def rows_in_service(found: InService) -> Path | None:
+    """The copy of the scored rows that the release in service was fitted on; None if none is left.
 
     A copy that is not what the release recorded counts as none.
     """
@@ -96,7 +93,7 @@ def rows_in_service(found: InService) -> pl.DataFrame | None:
     path = Path(entry["path"])
     if not path.is_file() or files.sha256_file(path) != entry["sha256"]:
         return None
-    return tables.read_table(path, ["image_uuid", "score"])
+    return path
 
 
 def release_state(
