@@ -93,7 +93,7 @@ def curve_counts(scored: pl.DataFrame) -> CurveCounts:
 
 
 def _packed(scored: pl.DataFrame) -> tuple[npt.NDArray[Any], np.dtype[Any]]:
-    """(N,) the score's bits, then ``top3``, then ``top1``, in one integer; and the score's dtype."""
+    """(N,) integers: the score's bits, then ``top3``, then ``top1``; and the score's dtype."""
     score = scored["score"].to_numpy()
     top1, top3 = (scored[name].to_numpy().view(np.uint8) for name in ("top1", "top3"))
     # the sign bit of a -0.0 is shifted out as well

@@ -22,19 +22,16 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 14
 
 
-def statistic(
-    rule: str, counts: CurveCounts, at: slice | int = slice(None)
-) -> npt.NDArray[np.float64]:
+def statistic(rule: str, counts: CurveCounts, at: slice = slice(None)) -> npt.NDArray[np.float64]:
     """What the rule compares with its target, at the thresholds ``at`` (default: all M)."""
-    n = counts.n[at]
-    numerator, denominator = {
-        "coverage": (n, counts.total),
-        "covered_top1": (counts.top1[at], n),
-        "confident_wrong_share": (n - counts.top1[at], counts.total),
-        "share": (counts.total - n, counts.total),
-        "kept_top3": (counts.top3[at], n),
-    }[rule]
-    values: npt.NDArray[np.float64] = numerator / denominator
+    n, top1, top3, total = counts.n[at], counts.top1[at], counts.top3[at], counts.total
+    values: npt.NDArray[np.float64] = {
+        "coverage": lambda: n / total,
+        "covered_top1": lambda: top1 / n,
+        "confident_wrong_share": lambda: (n - top1) / total,
+        "share": lambda: (total - n) / total,
+        "kept_top3": lambda: top3 / n,
+    }[rule]()
     return values
 
 
@@ -53,12 +50,14 @@ def choose(rule: str, target: float, counts: CurveCounts) -> int | None:
             if where.size:
                 return low + int(where[-1])
         return None
-    if rule == "coverage":
-        found = bisect_left(range(size), 1, key=lambda i: statistic(rule, counts, i) >= target)
-    elif rule == "share":
-        found = bisect_left(range(size), 1, key=lambda i: statistic(rule, counts, i) <= target)
-    else:  # the last that meets it lies before the first that does not
-        found = bisect_left(range(size), 1, key=lambda i: statistic(rule, counts, i) > target) - 1
+    # the highest that meets it comes first, the lowest lies before the first that does not
+    wanted = rule in ("coverage", "share")
+
+    def reached(index: int) -> bool:
+        value = _one(rule, counts, index)
+        return (value >= target if rule == "coverage" else value <= target) == wanted
+
+    found = bisect_left(range(size), True, key=reached) - (not wanted)
     return found if 0 <= found < size else None
 
 
@@ -69,4 +68,8 @@ def statistic_at(rule: str, counts: CurveCounts, threshold: float) -> float | No
         return None
     if inside == 0:
         return {"coverage": 0.0, "confident_wrong_share": 0.0, "share": 1.0}.get(rule)
-    return float(statistic(rule, counts, inside - 1))
+    return _one(rule, counts, inside - 1)
+
+
+def _one(rule: str, counts: CurveCounts, index: int) -> float:
+    return float(statistic(rule, counts, slice(index, index + 1))[0])
