@@ -28,7 +28,7 @@ from dagster_project.settings import DEMO_ROOT, load_settings
 if TYPE_CHECKING:
     import polars as pl
 
-    from dagster_project.lib.probability_table import ProbabilityTable
+    from dagster_project.lib.probability_table import Probabilities
     from dagster_project.lib.tiers.thresholds import Thresholds
 
 EXIT_FAULT = 1
@@ -153,7 +153,7 @@ def mislabels(options: argparse.Namespace) -> None:
 def refit(options: argparse.Namespace) -> None:
     """Thresholds with their evidence and release, from probabilities and labels."""
     from dagster_project.lib.labels.given import given_version
-    from dagster_project.lib.probability_table import read_probabilities
+    from dagster_project.lib.probability_table import open_probabilities
     from dagster_project.lib.release import refit as fitting
     from dagster_project.lib.release.bundle import provenance_of
     from dagster_project.lib.tiers.evaluation import Context, LabelsInfo
@@ -164,11 +164,11 @@ def refit(options: argparse.Namespace) -> None:
     out = fitting.prepare_out(options.out)
     _check_writable(out.parent)  # an existing folder is replaced there
     policy = read_policy(options.policy) if options.policy else DEFAULT_POLICY
-    table = read_probabilities(options.probs, options.classes)
+    table = open_probabilities(options.probs, options.classes)
     labels = _labels(options.labels, table)
     baseline = None
     if options.baseline_probs:
-        old = read_probabilities(options.baseline_probs, options.classes)
+        old = open_probabilities(options.baseline_probs, options.classes)
         baseline = score_rows(old, labels)
     result = fitting.refit(
         score_rows(table, labels),
@@ -371,7 +371,7 @@ def _check_writable(folder: Path) -> None:
         ) from None
 
 
-def _labels(path: Path | None, table: ProbabilityTable) -> pl.DataFrame:
+def _labels(path: Path | None, table: Probabilities) -> pl.DataFrame:
     """Labels from a file, or those that travel with the table; an unknown image is an error."""
     from dagster_project.lib.labels.given import join_labels, read_labels
     from dagster_project.lib.tiers.scored_rows import labels_in

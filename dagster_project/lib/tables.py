@@ -12,6 +12,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,12 @@ from dagster_project.lib.files import publish
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MAX_CSV_BYTES = 1 << 30
 MAX_PARQUET_ROWS = 20_000_000
 MAX_CELL = 100_000
+_READ_BYTES = 1 << 20
 ROW = "__row"
 """Column that :func:`read_table` adds to a CSV on request: the row number a person sees."""
 
@@ -170,23 +173,47 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise InputError(f"{path.name}: a column's type cannot be read ({reason})") from None
 
 
-def read_arrow(path: Path) -> pa.Table:
-    """Read a parquet file with its key-value metadata, the row count checked from the footer."""
+def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a parquet file with its key-value metadata, the row count checked from the footer.
+
+    ``columns``: those of them that the file has; None reads all.
+    """
+    with _opened(path) as file:
+        names = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
+        table = file.read(columns=names)
+    return table if names is None else table.select(names)
+
+
+def read_arrow_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    """The columns of a parquet file, at most ``rows`` rows at a time; checks as `read_arrow`.
+
+    Neither the file nor one of its row groups is in memory whole.
+    """
+    import pyarrow as pa
+
+    with _opened(path, buffer_size=_READ_BYTES) as file:
+        for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+            yield pa.Table.from_batches([batch]).select(list(columns))
+
+
+@contextmanager
+def _opened(path: Path, *, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
+    """A parquet file whose row count and column names are in order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     existing(path)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=buffer_size) as file:
             if file.metadata.num_rows > MAX_PARQUET_ROWS:
                 raise InputError(f"{path.name}: {file.metadata.num_rows} rows is over the limit")
-            table = file.read()
+            counts = Counter(file.schema_arrow.names)
+            repeated = sorted(column for column, n in counts.items() if n > 1)
+            if repeated:
+                raise InputError(f"{path.name}: column {some(repeated)} appears twice; keep one")
+            yield file
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, error) from None
-    repeated = sorted(column for column, n in Counter(table.column_names).items() if n > 1)
-    if repeated:
-        raise InputError(f"{path.name}: column {some(repeated)} appears twice; keep one")
-    return table
 
 
 def read_schema(path: Path) -> pa.Schema:
@@ -264,6 +291,8 @@ def metadata_of(table: pa.Table) -> dict[str, str]:
 
 def duplicates(frame: pl.DataFrame, column: str) -> list[str]:
     """Values of ``column`` that stand on more than one row, in order of first appearance."""
+    if frame[column].hash().n_unique() == frame.height:  # nearly always, and for little memory
+        return []
     counts = frame.group_by(column, maintain_order=True).len()
     return counts.filter(pl.col("len") > 1)[column].cast(pl.String).to_list()
 

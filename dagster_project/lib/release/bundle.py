@@ -24,7 +24,7 @@ from dagster_project.lib.tiers.policy import policy_sha256
 from dagster_project.lib.tiers.thresholds import ENV_NAMES, Thresholds
 
 if TYPE_CHECKING:
-    from dagster_project.lib.probability_table import ProbabilityTable
+    from dagster_project.lib.probability_table import Probabilities
     from dagster_project.lib.tiers.policy import TierPolicy
     from dagster_project.lib.tiers.scored_rows import ScoreCounts
 
@@ -49,7 +49,7 @@ class Provenance:
     tta: bool | None = None
 
 
-def provenance_of(table: ProbabilityTable, counts: ScoreCounts) -> Provenance:
+def provenance_of(table: Probabilities, counts: ScoreCounts) -> Provenance:
     """Provenance as the table's own metadata states it.
 
     Raises
