@@ -166,19 +166,24 @@ def refit(options: argparse.Namespace) -> None:
     policy = read_policy(options.policy) if options.policy else DEFAULT_POLICY
     table = open_probabilities(options.probs, options.classes)
     labels = _labels(options.labels, table)
+    version = given_version(labels)
+    provenance = provenance_of(table, score_counts(table, labels))
+    scored = score_rows(table, labels, compact=True)
     baseline = None
     if options.baseline_probs:
         old = open_probabilities(options.baseline_probs, options.classes)
-        baseline = score_rows(old, labels)
+        baseline = score_rows(old, labels, compact=True)
+        del old
+    del table, labels  # the fit needs neither, and may need the memory
     result = fitting.refit(
-        score_rows(table, labels),
+        scored,
         policy,
         Context(
-            LabelsInfo(given_version(labels), not options.reviewed, n_reviewed=None),
+            LabelsInfo(version, not options.reviewed, n_reviewed=None),
             deployed=_deployed(options.deployed),
             baseline=baseline,
         ),
-        provenance_of(table, score_counts(table, labels)),
+        provenance,
         max_change=load_settings().max_threshold_change,
     )
     run = {

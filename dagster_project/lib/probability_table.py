@@ -605,7 +605,7 @@ def _labels(name: str, table: pa.Table, classes: Sequence[str]) -> pl.Series | N
     if "label" in columns:
         label = pl.Series(pl.from_arrow(table.column("label"))).cast(pl.String).rename("label")
         check_known(pl.DataFrame(label).with_row_index(tables.ROW, 1), classes, source=name)
-        return label
+        return label.cast(pl.Enum(classes)).cast(pl.String)  # each name in memory once
     if "true_idx" in columns:
         index = pl.Series(pl.from_arrow(table.column("true_idx")))
         if not index.dtype.is_numeric():

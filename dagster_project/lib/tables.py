@@ -9,12 +9,13 @@ spreadsheet shows it.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from polars import selectors as cs
@@ -299,18 +300,36 @@ def duplicates(frame: pl.DataFrame, column: str) -> list[str]:
 
 def digest_frame(frame: pl.DataFrame) -> str:
     """First 16 hex digits of the sha256 of a frame's content (columns, dtypes, rows in order)."""
-    import hashlib
-
     import numpy as np
     import pyarrow as pa
 
-    plain = frame.with_columns(cs.array().arr.to_list()).to_arrow().replace_schema_metadata(None)
+    plain = frame.with_columns(cs.array().arr.to_list())
+    rows = pa.array(np.arange(frame.height))
     # taking every row writes fresh buffers: what lies under a null or outside a slice is not hashed
-    table = plain.take(pa.array(np.arange(frame.height))).combine_chunks()
-    sink = hashlib.sha256()
-    sink.update(str([(n, str(t)) for n, t in frame.schema.items()]).encode())
-    buffer = pa.BufferOutputStream()
-    with pa.ipc.new_stream(buffer, table.schema) as writer:
+    table = pa.Table.from_pydict(
+        {
+            name: plain.select(name).to_arrow().take(rows).column(0).combine_chunks()
+            for name in plain.columns  # one at a time, for the sake of memory
+        }
+    )
+    sink = _Hashing()
+    sink.write(str([(n, str(t)) for n, t in frame.schema.items()]).encode())
+    with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    sink.update(buffer.getvalue())
-    return sink.hexdigest()[:16]
+    return sink.sha256.hexdigest()[:16]
+
+
+class _Hashing(io.RawIOBase):
+    """A file that only hashes what is written to it."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Hash ``data``."""
+        self.sha256.update(data)
+        return len(data)

@@ -58,7 +58,9 @@ def labels_in(table: Probabilities) -> pl.DataFrame:
     return table.frame.select("image_uuid", "label")
 
 
-def score_rows(table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame:
+def score_rows(
+    table: Probabilities, labels: pl.DataFrame, *, compact: bool = False
+) -> pl.DataFrame:
     """Join probabilities and labels, and score each row of the deployed view.
 
     Parameters
@@ -66,6 +68,8 @@ def score_rows(table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame:
     table : (N, K) probabilities.
     labels : ``image_uuid, label`` (optional ``patient_id``, used where ``table`` has none). A null
         label is no label; labels of images that are not in ``table`` are not used.
+    compact : ``predicted`` and ``top_classes`` as ``Enum`` of the classes in place of text: a byte
+        or two a name instead of sixteen.
 
     Returns
     -------
@@ -89,10 +93,10 @@ def score_rows(table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame:
             f"none of the {joined.height} images has probabilities and a label; "
             "check that image_uuid means the same in both"
         )
-    frame = joined.filter(keep)
-    names = pl.Series("classes", list(table.classes), dtype=pl.String)
-    positions = {name: i for i, name in enumerate(table.classes)}
-    true = frame["label"].replace_strict(positions, return_dtype=pl.Int32).to_numpy()
+    frame = joined.filter(keep).sort("image_uuid")
+    known = pl.Enum(table.classes)
+    names = pl.Series("classes", list(table.classes), dtype=known if compact else pl.String)
+    true = frame["label"].cast(known).to_physical().to_numpy()
     rank, values, index = _scores(table, frame["__at"].to_numpy(), true)
     return frame.select("image_uuid", "patient_id", "label").with_columns(
         names.gather(index[:, 0]).alias("predicted"),
@@ -180,7 +184,7 @@ def _blocks(probs: npt.NDArray[np.floating[Any]]) -> Iterator[slice]:
 
 
 def _joined(table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame:
-    """Every row of the table with ``label``, ``patient_id``, ``has_probs`` and its position."""
+    """Every row of the table with ``label``, ``patient_id``, ``has_probs`` and its row number."""
     _check_labels(table.classes, labels)
     frame = table.frame.select(
         "image_uuid",
@@ -198,7 +202,7 @@ def _joined(table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame:
         joined = frame.join(labels.select(wanted), on="image_uuid", how="left")
     if "patient_id" not in joined.columns:
         joined = joined.with_columns(pl.lit(None, dtype=pl.String).alias("patient_id"))
-    return joined.sort("image_uuid")
+    return joined
 
 
 def _check_labels(classes: tuple[str, ...], labels: pl.DataFrame) -> None:
