@@ -115,14 +115,15 @@ class ProbabilityFiles:
     ----------
     classes, frame, metadata : as in :class:`ProbabilityTable`.
     dtype : of the deployed view: float32 if every file stores that, else float64.
-    files : each parquet file and its number of rows, in the order of ``frame``.
+    files : each parquet file, its number of rows, and what it was when they were read (inode, size,
+        time), in the order of ``frame``.
     """
 
     classes: tuple[str, ...]
     frame: pl.DataFrame
     metadata: Mapping[str, str]
     dtype: np.dtype[Any]
-    files: tuple[tuple[Path, int], ...]
+    files: tuple[tuple[Path, int, tuple[int, int, int]], ...]
 
     def batches(
         self, rows: int | None = None
@@ -141,10 +142,12 @@ class ProbabilityFiles:
         """
         at_most = rows or max(1, BATCH_VALUES // len(self.classes))
         first = 0
-        for path, height in self.files:
+        for path, height, stamp in self.files:
             part = self.frame.slice(first, height)
+            _check_stamp(path, stamp)
             for row, values in _checked_batches(path, part, self.classes, at_most):
                 yield first + row, values.astype(self.dtype, copy=False)
+            _check_stamp(path, stamp)
             first += height
 
 
@@ -156,7 +159,9 @@ def open_probabilities(paths: Sequence[Path], classes_file: Path | None = None) 
     fallback, wanted = _class_names(paths, classes_file)
     parts: dict[str, ProbabilityTable] = {}
     dtypes: list[np.dtype[Any]] = []
+    stamps: list[tuple[int, int, int]] = []
     for path in paths:
+        stamps.append(_stamp(path))
         schema = tables.read_schema(path)
         table = tables.read_arrow(path, ROW_COLUMNS)
         name = str(path)
@@ -170,8 +175,22 @@ def open_probabilities(paths: Sequence[Path], classes_file: Path | None = None) 
         joined.frame,
         joined.metadata,
         np.result_type(*dtypes),
-        tuple((path, parts[str(path)].frame.height) for path in paths),
+        tuple(
+            (path, parts[str(path)].frame.height, stamp)
+            for path, stamp in zip(paths, stamps, strict=True)
+        ),
     )
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = tables.existing(path).stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _check_stamp(path: Path, stamp: tuple[int, int, int]) -> None:
+    # rows of one file and probabilities of another would be joined by position
+    if _stamp(path) != stamp:
+        raise InputError(f"{path}: it was replaced while it was read; run again")
 
 
 def read_probabilities(paths: Sequence[Path], classes_file: Path | None = None) -> ProbabilityTable:
@@ -405,8 +424,6 @@ def _checked_batches(
     first = 0
     for table in tables.read_arrow_batches(path, columns, at_most):
         here = failed[first : first + table.num_rows]
-        if here.size < table.num_rows:
-            raise InputError(f"{name}: it was replaced while it was read; run again")
         views = _values(name, table, classes, here, first)
         for view, values in views.items():
             bad = _bad_rows(values, here)
@@ -420,8 +437,6 @@ def _checked_batches(
     for view in (v for v in VIEWS if v in faults):
         row, values, n = faults[view]
         raise _range_error(name, view, (row, values), frame, n)
-    if first < frame.height:
-        raise InputError(f"{name}: it was replaced while it was read; run again")
 
 
 def _classes(

@@ -306,16 +306,19 @@ def digest_frame(frame: pl.DataFrame) -> str:
     plain = frame.with_columns(cs.array().arr.to_list())
     rows = pa.array(np.arange(frame.height))
     # taking every row writes fresh buffers: what lies under a null or outside a slice is not hashed
-    table = pa.Table.from_pydict(
-        {
-            name: plain.select(name).to_arrow().take(rows).column(0).combine_chunks()
+    table = pa.Table.from_arrays(
+        [
+            plain.select(name).to_arrow().take(rows).column(0).combine_chunks()
             for name in plain.columns  # one at a time, for the sake of memory
-        }
+        ],
+        schema=plain.head(0).to_arrow().schema.remove_metadata(),
     )
     sink = _Hashing()
     sink.write(str([(n, str(t)) for n, t in frame.schema.items()]).encode())
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
+    del table
+    pa.default_memory_pool().release_unused()  # a gigabyte, after ten million labels
     return sink.sha256.hexdigest()[:16]
 
 
