@@ -11,25 +11,21 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
-import socket
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import Any, NoReturn
 
 from dagster_project.lib import progress
 from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.settings import DEMO_ROOT, load_settings
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from dagster_project.lib.probability_table import Probabilities
-    from dagster_project.lib.tiers.thresholds import Thresholds
 
 EXIT_FAULT = 1
 EXIT_INPUT = 2
@@ -134,13 +130,14 @@ def mislabels(options: argparse.Namespace) -> None:
     from dagster_project.lib.mislabels.candidates import find_candidates, write_candidates
     from dagster_project.lib.mislabels.montage import montage
     from dagster_project.lib.probability_table import read_probabilities
+    from dagster_project.lib.release.inputs import labels_of
 
     _check_writable(options.out)
     table = read_probabilities(options.probs, options.classes)
     folder = options.dataset_dir
     found = find_candidates(
         table,
-        _labels(options.labels, table),
+        labels_of(options.labels, table),
         in_sample=options.in_sample,
         method=options.method,
         paths=dataset.read_manifest(folder).select("image_uuid", "image_path") if folder else None,
@@ -152,51 +149,102 @@ def mislabels(options: argparse.Namespace) -> None:
 
 def refit(options: argparse.Namespace) -> None:
     """Thresholds with their evidence and release, from probabilities and labels."""
-    from dagster_project.lib.labels.given import given_version
-    from dagster_project.lib.probability_table import open_probabilities
+    from dagster_project.lib.evidence.looks import count_look
+    from dagster_project.lib.release import inputs
     from dagster_project.lib.release import refit as fitting
-    from dagster_project.lib.release.bundle import provenance_of
-    from dagster_project.lib.tiers.evaluation import Context, LabelsInfo
-    from dagster_project.lib.tiers.policy import DEFAULT_POLICY, read_policy
-    from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
+    from dagster_project.lib.release.diff import deployed_lines
+    from dagster_project.lib.release.people import os_user, run_facts
 
     _check_writable(options.out)
     out = fitting.prepare_out(options.out)
     _check_writable(out.parent)  # an existing folder is replaced there
-    policy = read_policy(options.policy) if options.policy else DEFAULT_POLICY
-    table = open_probabilities(options.probs, options.classes)
-    labels = _labels(options.labels, table)
-    version = given_version(labels)
-    provenance = provenance_of(table, score_counts(table, labels))
-    scored = score_rows(table, labels, compact=True)
-    baseline = None
-    if options.baseline_probs:
-        old = open_probabilities(options.baseline_probs, options.classes)
-        baseline = score_rows(old, labels, compact=True)
-        del old
-    del table, labels  # the fit needs neither, and may need the memory
-    result = fitting.refit(
-        scored,
-        policy,
-        Context(
-            LabelsInfo(version, not options.reviewed, n_reviewed=None),
-            deployed=_deployed(options.deployed),
-            baseline=baseline,
-        ),
-        provenance,
-        max_change=load_settings().max_threshold_change,
+    files = inputs.named_files(
+        options.probs,
+        options.baseline_probs or (),
+        labels=options.labels,
+        baseline_labels=options.baseline_labels,
+        reviewed_labels=options.reviewed_labels,
+        metadata=options.metadata,
+        classes=options.classes,
+        policy=options.policy,
+        deployed=options.deployed,
     )
+    chosen = _refit_options(options)
+    look = partial(count_look, options.ledger) if options.ledger else None
+    result = inputs.refit_files(files, chosen, look=look)
+    certificate = result.fit.certificate
+    chosen["looks"] = None if certificate is None else certificate.looks
     run = {
-        "command": " ".join(["tier-refit", *sys.argv[1:]]),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": socket.gethostname(),
+        "command": shlex.join(["tier-refit", *sys.argv[1:]]),
+        **run_facts(os_user()),
+        inputs.RECORD: inputs.record(files, chosen),
     }
     fitting.write_refit(result, out, run=run)
     at = result.fit.thresholds
     print(f"confident {at.confident:.3f}  refer {at.refer:.3f}  possible item {at.possible_item}")
+    for line in deployed_lines(result.report):
+        print(line)
     print(out)
     if result.blocked:
         raise RefusedError(f"nothing deployable written: {'; '.join(result.blocked)}")
+
+
+def verify(options: argparse.Namespace) -> None:
+    """Whether a release is still what was released and signed; each fault on a line."""
+    from dagster_project.lib.release.inputs import recompute
+    from dagster_project.lib.release.signatures import release_problems
+
+    problems = release_problems(options.folder)
+    if options.recompute and not problems:
+        problems = recompute(options.folder)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise RefusedError(f"{options.folder}: {problems[0]} ({len(problems)} in all, see above)")
+    again = ", and comes out the same again" if options.recompute else ""
+    print(f"{options.folder}: is what was released{again}")
+
+
+def approve(options: argparse.Namespace) -> None:
+    """Sign a release; an approval puts it in service (link `current`, line in releases.jsonl)."""
+    from dagster_project.lib.release import approval
+    from dagster_project.lib.release.people import os_user
+
+    done = approval.approve(
+        options.folder,
+        name=options.name,
+        meaning=options.meaning,
+        user=os_user(),
+        now=datetime.now(UTC),
+    )
+    by = done.signature
+    before = "" if done.signed else "already "
+    print(
+        f"{options.folder}: {before}signed as {by.meaning} by {by.name} (user {by.user}) {by.time}"
+    )
+    if done.action:
+        print(f"in service by {done.action}; before: {done.previous or 'nothing'}")
+    elif done.in_service:
+        print("in service as before")
+    elif by.meaning == "approval":
+        print("no folder of releases: nothing is put in service")
+
+
+def diff(options: argparse.Namespace) -> None:
+    """What differs between two releases: thresholds, tiers, outcomes, labels, model, files."""
+    from dagster_project.lib.release.diff import compare, table_lines
+    from dagster_project.lib.release.signatures import release_problems
+
+    found = compare(options.a, options.b, atol=options.atol)
+    for folder in (options.a, options.b):
+        for problem in release_problems(folder):
+            _note(f"{folder}: {problem}")
+    if options.json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        print("\n".join(table_lines(found)))
+    if options.fail and found["differ"]:
+        raise RefusedError(f"{options.a} and {options.b} differ")
 
 
 def check_model(options: argparse.Namespace) -> None:
@@ -291,16 +339,42 @@ def build_parser() -> argparse.ArgumentParser:
         "--policy policy.json --out release",
     )
     _table_arguments(command)
+    _refit_arguments(command)
+
+    command = _command(commands, verify, "tier-refit verify store/releases/current --recompute")
+    _release_argument(command, "folder")
     command.add_argument(
-        "--baseline-probs", type=Path, nargs="+", action="extend", metavar="P", help="to compare"
+        "--recompute",
+        action="store_true",
+        help="refit from the inputs that run.json records, too, and compare every hashed file",
     )
-    command.add_argument("--policy", type=Path, help="tier policy JSON; default: the built-in one")
+
+    command = _command(
+        commands,
+        approve,
+        'tier-refit approve store/releases/latest --as "Dr. A. Example" --meaning approval',
+    )
+    _release_argument(command, "folder")
+    command.add_argument("--as", dest="name", required=True, metavar="NAME", help="who signs")
     command.add_argument(
-        "--deployed", type=Path, help="thresholds.json in service; default: the environment"
+        "--meaning",
+        choices=("review", "approval"),
+        required=True,
+        help="approval puts the release in service; review only signs",
     )
+
+    command = _command(commands, diff, "tier-refit diff store/releases/current out --atol 0.001")
+    _release_argument(command, "a")
+    _release_argument(command, "b")
+    command.add_argument("--json", action="store_true", help="as JSON on stdout")
     command.add_argument(
-        "--reviewed", action="store_true", help="these labels are reviewed, not provisional"
+        "--atol",
+        type=_tolerance,
+        default=0.0,
+        metavar="X",
+        help="numbers this close are equal, and bytes of files are not compared; default: 0",
     )
+    command.add_argument("--fail", action="store_true", help="exit 3 if they differ")
 
     command = _command(commands, check_model, "tier-refit check-model models/current models/*/")
     command.add_argument(
@@ -358,6 +432,50 @@ def _table_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
 
 
+def _release_argument(command: argparse.ArgumentParser, name: str) -> None:
+    command.add_argument(
+        name, type=Path, metavar="DIR", help="a release, or the output folder of refit"
+    )
+
+
+def _refit_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--baseline-probs", type=Path, nargs="+", action="extend", metavar="P", help="to compare"
+    )
+    command.add_argument(
+        "--baseline-labels", type=Path, help="labels of the baseline; default: those in force"
+    )
+    command.add_argument(
+        "--reviewed-labels",
+        type=Path,
+        metavar="F",
+        help="image_uuid, label, inclusion_probability: reviewed labels, and how probably each "
+        "image was drawn for review (docs/label-noise.md)",
+    )
+    command.add_argument(
+        "--metadata", type=Path, metavar="F", help="image_uuid and columns to show subgroups of"
+    )
+    command.add_argument(
+        "--subgroups",
+        type=_names,
+        metavar="A,B",
+        help="columns of --metadata; default: those with few groups",
+    )
+    command.add_argument(
+        "--ledger",
+        type=Path,
+        metavar="F",
+        help="count the looks at these rows in this file; default: not counted",
+    )
+    command.add_argument("--policy", type=Path, help="tier policy JSON; default: the built-in one")
+    command.add_argument(
+        "--deployed", type=Path, help="thresholds.json in service; default: the environment"
+    )
+    command.add_argument(
+        "--reviewed", action="store_true", help="these labels are reviewed, not provisional"
+    )
+
+
 def _check_writable(folder: Path) -> None:
     """Raise unless ``folder`` is one, or can be made: before any work is done."""
     at = folder.absolute()
@@ -376,28 +494,22 @@ def _check_writable(folder: Path) -> None:
         ) from None
 
 
-def _labels(path: Path | None, table: Probabilities) -> pl.DataFrame:
-    """Labels from a file, or those that travel with the table; an unknown image is an error."""
-    from dagster_project.lib.labels.given import join_labels, read_labels
-    from dagster_project.lib.tiers.scored_rows import labels_in
+def _refit_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What a refit needs besides files, as plain JSON that its ``run.json`` records."""
+    from dagster_project.lib.tiers.policy import DEFAULT_POLICY
+    from dagster_project.lib.tiers.thresholds import known_or_none
 
-    if path is None:
-        return labels_in(table)
-    return join_labels(
-        table.frame["image_uuid"], read_labels(path, table.classes), source=path.name
-    )
-
-
-def _deployed(path: Path | None) -> Thresholds | None:
-    """What is in service: a file, else the three environment values, else unknown."""
-    from dagster_project.lib.tiers.thresholds import known_or_none, read_deployed
-
-    if path is not None:
-        return read_deployed(path)
     settings = load_settings()
-    return known_or_none(
+    deployed = known_or_none(
         settings.deployed_confident, settings.deployed_refer, settings.deployed_possible_item
     )
+    return {
+        "policy": DEFAULT_POLICY.model_dump(mode="json"),  # unless there is a policy file
+        "deployed": None if deployed is None else deployed.as_dict(),  # unless there is a file
+        "reviewed": options.reviewed,
+        "subgroups": None if options.subgroups is None else list(options.subgroups),
+        "max_change": settings.max_threshold_change,
+    }
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -435,6 +547,16 @@ def _share(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
+    return value
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
     return value
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_project.defs import (
+    approval,
     dataset,
     jobs,
     label_sensor,
@@ -38,6 +39,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
             *mislabels.ASSETS,
             *thresholds.ASSETS,
             *release.ASSETS,
+            *approval.ASSETS,
         ],
         asset_checks=[
             *model.CHECKS,
@@ -46,7 +48,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
             *thresholds.CHECKS,
         ],
         jobs=jobs.build_jobs(),
-        sensors=[label_sensor.label_sensor],
+        sensors=[label_sensor.label_sensor, approval.approval_sensor],
         schedules=[schedules.weekly_refit],
         resources={**resources.build_resources(settings), **overrides},
     )

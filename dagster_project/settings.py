@@ -129,13 +129,19 @@ class Settings(BaseSettings):
         gt=0,
         le=1,
     )
+    subgroups: Annotated[tuple[str, ...] | None, NoDecode] = _variable(
+        "TIER_REFIT_SUBGROUPS",
+        None,
+        "Metadata columns that the report shows by group, comma separated; unset: every column "
+        "with few groups.",
+    )
     report_url: str = _variable(
         "TIER_REFIT_REPORT_URL",
         "http://127.0.0.1:3001",
         "Where `make ui` serves the report folder; the start of links in metadata.",
     )
 
-    @field_validator("null_fields", "reviewers", mode="before")
+    @field_validator("null_fields", "reviewers", "subgroups", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
@@ -193,14 +199,29 @@ class Settings(BaseSettings):
         return self.store / "tables"
 
     @property
+    def packets_dir(self) -> Path:
+        """Review packets and their keys, one frozen folder a packet."""
+        return self.store / "packets"
+
+    @property
     def report_dir(self) -> Path:
         """What people open: the newest curves, pictures, tables and reports."""
         return self.store / "report"
 
     @property
+    def looks(self) -> Path:
+        """The ledger of looks at the test rows."""
+        return self.store / "looks.jsonl"
+
+    @property
     def releases_dir(self) -> Path:
-        """Released thresholds, one folder a release, and the link ``latest``."""
+        """Released thresholds, one folder a release, and the links ``latest`` and ``current``."""
         return self.store / "releases"
+
+    @property
+    def release_inputs_dir(self) -> Path:
+        """Copies of the rows that releases were made from, by content: rows of patients."""
+        return self.store / "release_inputs"
 
 
 def _variables() -> tuple[str, ...]:

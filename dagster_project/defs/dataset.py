@@ -18,7 +18,7 @@ def dataset_index(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[
     from dagster_project.lib import dataset
 
     index = dataset.dataset_index(settings.dataset_dir)
-    table = StoredTable.of(index)
+    table = StoredTable.of(index, dataset.split_origin(settings.dataset_dir))
     return dg.MaterializeResult(
         value=table,
         data_version=dg.DataVersion(table.version),

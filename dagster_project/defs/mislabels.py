@@ -86,7 +86,7 @@ def _publish(found: "Candidates", split: str, settings: Settings) -> dict[str, A
     }
 
 
-@dg.asset(group_name="mislabels", kinds={"csv"}, owners=["team:dermatology"], code_version="1")
+@dg.asset(group_name="mislabels", kinds={"csv"}, owners=["team:dermatology"], code_version="2")
 def review_packet(
     settings: dg.ResourceParam[Settings],
     mislabel_candidates: StoredTable,
@@ -101,13 +101,13 @@ def review_packet(
     candidates = mislabel_candidates.frame
     if settings.packet_split is not None:
         candidates = candidates.filter(pl.col("split") == settings.packet_split)
-    # controls come from where candidates come from, or they would not say what flagging is worth
+    # the frame: candidates and controls come from the same split, every image of which may be asked
     asked = dataset_index.frame.filter(pl.col("split").is_in(candidates["split"].implode()))
     summary = build_packet(
         candidates,
         asked.join(given_labels.frame, on="image_uuid", how="left"),
         settings.dataset_dir,
-        settings.store / "packets",
+        settings.packets_dir,
         PacketDesign(
             reviewers=settings.reviewers,
             classes=dumped_classes(settings),

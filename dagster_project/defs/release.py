@@ -1,15 +1,15 @@
 """Stage 5: the release, the only asset that writes deployable files.
 
 Belongs: ``threshold_release``, and what counts as deployed when a fit is compared.
-Does not: the gate's reasons, the files' content (``lib.tiers``).
+Does not: the gate's reasons, the files' content (``lib.release``), approval (``approval``).
 Concept: it stands behind blocking checks and evaluates the same gate itself, because a blocking
-check binds only within one run.
+check binds only within one run. It ends with a candidate: approving it is for a person.
 """
 
 import json
-import socket
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -18,50 +18,75 @@ from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from dagster_project.lib.release.bundle import Provenance
     from dagster_project.lib.tiers.thresholds import Thresholds
 
 LATEST = "latest"
 """The link to the newest release; which one is in service is for a person to say."""
 
+STARTED_BY_ITSELF = frozenset({"dagster/sensor_name", "dagster/schedule_name"})
+"""Run tags of which any one says that no person started the run."""
+
 
 def deployed_thresholds(settings: Settings) -> "Thresholds | None":
-    """What is in service, as the settings say; a release is a candidate until they do."""
+    """What is in service: the three settings if they are set, else the approved release.
+
+    Raises
+    ------
+    InputError
+        The release in service is damaged or not approved: a comparison with nothing would let any
+        change through.
+    """
+    from dagster_project.lib.release.in_service import release_in_service
     from dagster_project.lib.tiers.thresholds import known_or_none
 
-    return known_or_none(
+    stated = known_or_none(
         settings.deployed_confident, settings.deployed_refer, settings.deployed_possible_item
     )
+    if stated is not None:
+        return stated
+    found = release_in_service(settings.releases_dir)
+    return None if found is None else found.thresholds
+
+
+def baseline_rows(settings: Settings) -> "pl.DataFrame | None":
+    """The scored rows of the approved release, to compare with; None where there are none."""
+    from dagster_project.lib.release.in_service import release_in_service, rows_in_service
+
+    found = release_in_service(settings.releases_dir)
+    return None if found is None else rows_in_service(found)
+
+
+def author_of(tags: Mapping[str, str]) -> str:
+    """Who a run's release is by: ``automation``, or the user that the run's process runs as."""
+    from dagster_project.lib.release.people import AUTOMATION, os_user
+
+    return AUTOMATION if STARTED_BY_ITSELF & tags.keys() else os_user()
 
 
 def provenance_of(tier_thresholds: StoredTable) -> "Provenance":
     """What the fit's probabilities were, as the scored rows carried it."""
     from dagster_project.lib.release.bundle import Provenance
-    from dagster_project.lib.tiers.scored_rows import ScoreCounts
 
-    carried = tier_thresholds.metadata
-    return Provenance(
-        classes=tuple(json.loads(carried["classes"])),
-        counts=ScoreCounts(**json.loads(carried["counts"])),
-        model_tree_hash=carried["model_tree_hash"],
-        dataset_version=carried["dataset_version"],
-        n_shards=int(carried["n_shards"]),
-        tta=carried["tta"] == "true",
-    )
+    return Provenance.of_json(json.loads(tier_thresholds.metadata["provenance"]))
 
 
 @dg.asset(group_name="release", kinds={"json"}, owners=["team:data-science"], code_version="1")
 def threshold_release(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],
+    scored_test_rows: StoredTable,
     tier_thresholds: StoredTable,
     tier_report: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
-    """The deployable files, named by their content, with the hash of each."""
+    """The deployable files, named by their content, with the hash of each: a candidate."""
     import polars as pl
 
     from dagster_project.lib import files
-    from dagster_project.lib.release import bundle, conditions
+    from dagster_project.lib.release import bundle, conditions, inputs
+    from dagster_project.lib.tiers.curve import coverage_curve
     from dagster_project.lib.tiers.policy import TierPolicy
     from dagster_project.lib.tiers.selection import ThresholdFit
 
@@ -78,15 +103,19 @@ def threshold_release(
     )
     if report["labels"]["version"] != tier_thresholds.metadata["label_version"]:
         blocked.append("the report was made on other labels; make it again")
+    if scored_test_rows.version != tier_thresholds.metadata["rows_version"]:
+        blocked.append("the scored rows are not those of the fit; make the fit again")
     if blocked:
         raise dg.Failure(f"release blocked: {'; '.join(blocked)}", allow_retries=False)
-    contents = bundle.release_files(report, policy, provenance_of(tier_thresholds))
-    run = {
-        "run_id": context.run.run_id,
-        "job": context.run.job_name,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": socket.gethostname(),
-    }
+    provenance = replace(
+        provenance_of(tier_thresholds),
+        inputs=inputs.contents_of(
+            scored_test_rows.frame, baseline_rows(settings) if report["baseline"] else None
+        ),
+    )
+    curve = coverage_curve(scored_test_rows.frame)
+    contents = bundle.release_files(report, policy, provenance, curve)
+    run = _run_facts(context, settings, scored_test_rows, tier_thresholds, report)
     folder = bundle.write_release(settings.releases_dir, contents, run=run)
     files.point(settings.releases_dir / LATEST, folder.name)
     sums = bundle.read_sums(folder)
@@ -102,6 +131,39 @@ def threshold_release(
             "files": show.table(listed),
         },
     )
+
+
+def _run_facts(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    scored_test_rows: StoredTable,
+    tier_thresholds: StoredTable,
+    report: dict[str, Any],
+) -> dict[str, Any]:
+    """``run.json``: which run, when, where, by whom, and all that it takes to make it again."""
+    from dagster_project.lib.release import inputs
+    from dagster_project.lib.release.people import run_facts
+
+    rows = {inputs.SCORED: inputs.keep_rows(settings.release_inputs_dir, scored_test_rows.arrow)}
+    baseline = baseline_rows(settings)
+    if baseline is not None and report["baseline"] is not None:
+        rows[inputs.BASELINE] = inputs.keep_rows(settings.release_inputs_dir, baseline.to_arrow())
+    certificate = report["selection"]["confident"]["certificate"]
+    options = {
+        "policy": json.loads(tier_thresholds.metadata["policy"]),
+        "labels": report["labels"],
+        "deployed": report["deployed"] and report["deployed"]["thresholds"],
+        "provenance": json.loads(tier_thresholds.metadata["provenance"]),
+        "max_change": settings.max_threshold_change,
+        "subgroups": settings.subgroups and list(settings.subgroups),
+        "looks": certificate and certificate["looks"],
+    }
+    return {
+        "run_id": context.run.run_id,
+        "job": context.run.job_name,
+        **run_facts(author_of(context.run.tags)),
+        inputs.RECORD: inputs.record(rows, options),
+    }
 
 
 ASSETS = [threshold_release]

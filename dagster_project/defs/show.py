@@ -85,6 +85,17 @@ def tier_table(report: Mapping[str, Any]) -> "pl.DataFrame":
     return pl.DataFrame(rows, schema={**schema, **rates})
 
 
+def release_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Candidate or approved, in a word and a sentence; each threshold with its label version."""
+    import polars as pl
+
+    return {
+        "release_state": state["state"],
+        "release": state["words"],
+        "thresholds_and_labels": table(pl.DataFrame(state["thresholds"])),
+    }
+
+
 def rule_table(fit: "ThresholdFit") -> "pl.DataFrame":
     """The rule behind each threshold and what the other rules would have chosen, one row each."""
     import polars as pl

@@ -14,7 +14,7 @@ import dagster as dg
 from dagster_project.defs import show
 from dagster_project.defs.policy_config import PolicyConfig
 from dagster_project.defs.probabilities import whole_dump
-from dagster_project.defs.release import deployed_thresholds
+from dagster_project.defs.release import baseline_rows, deployed_thresholds
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.files import canonical_json, digest, write_json
 from dagster_project.lib.stored_table import StoredTable
@@ -23,7 +23,9 @@ from dagster_project.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
+    from dagster_project.lib.probability_table import ProbabilityTable
     from dagster_project.lib.tiers.policy import TierPolicy
+    from dagster_project.lib.tiers.scored_rows import ScoreCounts
     from dagster_project.lib.tiers.selection import ThresholdFit
 
 OWNERS = ["team:data-science"]
@@ -33,23 +35,34 @@ MIN_REVIEWED_SHARE = 0.1
 BASIS = ("label_version", "model_tree_hash", "dataset_version")
 
 
-@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
+@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="2")
 def scored_test_rows(
     settings: dg.ResourceParam[Settings],
     test_probabilities: dict[str, StoredTable],
     cleaned_labels: StoredTable,
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
-    """Probabilities and labels joined by image: score, rank of the truth, three best classes."""
+    """Probabilities and labels joined by image: score, rank of the truth, three best classes.
+
+    With what reviewers were asked; the keys of packets are frozen, so reading them here is sound.
+    """
+    from dagster_project.lib import tables
     from dagster_project.lib.labels.consensus import n_decided
+    from dagster_project.lib.labels.sampling import choose_packet, read_packets, with_reviews
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
     table = whole_dump(test_probabilities, dataset_index, "test", settings)
     labels = cleaned_labels.frame.select("image_uuid", "label")
-    counts = score_counts(table, labels).as_dict()
-    rows = score_rows(table, labels)
+    scored_counts = score_counts(table, labels)
+    counts = scored_counts.as_dict()
+    evaluated = cleaned_labels.frame.join(table.frame.select("image_uuid"), on="image_uuid")
+    packet = choose_packet(read_packets(settings.packets_dir), evaluated)
+    design = None if packet is None else packet.design
+    rows = with_reviews(score_rows(table, labels), evaluated, design)
+    rows = rows.join(_metadata(dataset_index), on="image_uuid", how="left", maintain_order="left")
     carried = {
         **cleaned_labels.metadata,
+        "review_packet": "none" if packet is None else packet.name,
         "n_reviewed": str(n_decided(cleaned_labels.frame, rows["image_uuid"])),
         "model_tree_hash": table.metadata["model_tree_hash"],
         "dataset_version": dataset_index.version,
@@ -57,13 +70,41 @@ def scored_test_rows(
         "tta": table.metadata["tta"],
         "classes": canonical_json(table.classes),
         "counts": canonical_json(counts),
+        "rows_version": tables.digest_frame(rows),
+        "provenance": canonical_json(_provenance(table, scored_counts, dataset_index)),
     }
     scored = StoredTable.of(rows, carried)
     return dg.MaterializeResult(
         value=scored,
         data_version=dg.DataVersion(digest([scored.version, carried])),
-        metadata={**counts, **{key: carried[key] for key in BASIS}},
+        metadata={**counts, **{key: carried[key] for key in (*BASIS, "review_packet")}},
     )
+
+
+def _metadata(dataset_index: StoredTable) -> "pl.DataFrame":
+    """The questionnaire of each image, under names that no scored column has."""
+    from dagster_project.lib.tiers.evaluation import GROUP_PREFIX
+
+    index = dataset_index.frame
+    taken = ("image_uuid", "image_path", "patient_id", "split")
+    columns = {name: f"{GROUP_PREFIX}{name}" for name in index.columns if name not in taken}
+    return index.select("image_uuid", *columns).rename(columns)
+
+
+def _provenance(
+    table: "ProbabilityTable", counts: "ScoreCounts", dataset_index: StoredTable
+) -> dict[str, Any]:
+    """What a release will say of these rows: the dump's own words, and the split's."""
+    from dagster_project.lib.release.bundle import provenance_of
+
+    found = provenance_of(table, counts)
+    return {
+        **found.as_json(),
+        "dataset_version": dataset_index.version,
+        "split": "test",
+        "splits_sha256": dataset_index.metadata.get("splits_sha256"),
+        "split_recipe": dataset_index.metadata.get("split_recipe"),
+    }
 
 
 @dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="1")
@@ -74,7 +115,8 @@ def coverage_curve(
     from dagster_project.lib.tiers import curve, pictures
 
     table = curve.coverage_curve(scored_test_rows.frame)
-    return _published(table, "coverage_curve", pictures.curve_png(table), settings)
+    png = pictures.curve_png(table, scored=scored_test_rows.frame)
+    return _published(table, "coverage_curve", png, settings)
 
 
 @dg.asset(group_name="tiers", kinds={"numpy"}, owners=OWNERS, code_version="1")
@@ -88,7 +130,7 @@ def tier_thresholds(
 
     Depends on ``expert_reviews`` directly, so that the event log ties each fit to its reviews.
     """
-    from dagster_project.lib.tiers import curve, pictures, reports, selection
+    from dagster_project.lib.tiers import curve, pictures, reports
 
     if scored_test_rows.metadata["reviews_version"] != expert_reviews.metadata["version"]:
         raise InputError(
@@ -97,7 +139,7 @@ def tier_thresholds(
         )
     scored = scored_test_rows.frame
     policy = config.over(settings)
-    fit = selection.fit_thresholds(scored, policy)
+    fit = _fit(scored_test_rows, policy, settings)
     carried = {
         **scored_test_rows.metadata,
         "fit": fit.model_dump_json(),
@@ -105,7 +147,7 @@ def tier_thresholds(
     }
     rules = show.rule_table(fit)
     marked = pictures.curve_png(
-        curve.coverage_curve(scored), fit, deployed=deployed_thresholds(settings)
+        curve.coverage_curve(scored), fit, deployed=deployed_thresholds(settings), scored=scored
     )
     return dg.MaterializeResult(
         value=StoredTable.of(rules, carried),
@@ -115,6 +157,7 @@ def tier_thresholds(
             "n_shards": settings.num_shards,
             **headline(reports.tier_report(scored, fit.thresholds)),
             "rules": show.table(rules),
+            **show.scalars(_certified(fit)),
             **show.picture(marked, "tier_thresholds", settings),
         },
     )
@@ -171,6 +214,8 @@ def tier_report(
         data_version=dg.DataVersion(digest(report)),
         metadata={
             "tiers": show.table(tiers),
+            "certificate": show.table(show.certificate_table(report)),
+            "moved": show.table(show.moved_table(report)),
             **show.link(path, settings),
             **show.picture(histogram, "confidence_by_tier", settings),
         },
@@ -187,6 +232,7 @@ def evaluation_summary(
 
     Not behind ``tier_report``, whose checks block: a blocked change is what one wants to see.
     """
+    from dagster_project.lib.release.in_service import release_state
     from dagster_project.lib.tiers import pictures
 
     report = report_of(scored_test_rows, tier_thresholds, settings)
@@ -200,7 +246,15 @@ def evaluation_summary(
             "n": report["n"],
             "n_reviewed": report["labels"]["n_reviewed"],
             "provisional": report["labels"]["provisional"],
+            **show.release_state(
+                release_state(
+                    settings.releases_dir, report["thresholds"], report["labels"]["version"]
+                )
+            ),
             "tiers": show.table(tiers),
+            "certificate": show.table(show.certificate_table(report)),
+            "moved": show.table(show.moved_table(report)),
+            **({"verdict": report["moved"]["sentence"]} if report["moved"] else {}),
             **show.published_picture("tier_thresholds", settings),
             **show.inline(histogram, "confidence_by_tier"),
         },
@@ -212,10 +266,10 @@ def policy_preview(
     config: PolicyConfig, settings: dg.ResourceParam[Settings], scored_test_rows: StoredTable
 ) -> dg.MaterializeResult[StoredTable]:
     """Another tier policy on the same rows; nothing in force changes and nothing is released."""
-    from dagster_project.lib.tiers import reports, selection
+    from dagster_project.lib.tiers import reports
 
     scored = scored_test_rows.frame
-    fit = selection.fit_thresholds(scored, config.over(settings))
+    fit = _fit(scored_test_rows, config.over(settings), settings)
     report = reports.tier_report(scored, fit.thresholds)
     tiers = show.tier_table(report)
     return dg.MaterializeResult(
@@ -227,6 +281,37 @@ def policy_preview(
             "tiers": show.table(tiers),
         },
     )
+
+
+def _fit(scored_test_rows: StoredTable, policy: "TierPolicy", settings: Settings) -> "ThresholdFit":
+    """The fit, after this look at the rows is written down."""
+    from dagster_project.lib.evidence.looks import count_look
+    from dagster_project.lib.tiers.evaluation import groups_in
+    from dagster_project.lib.tiers.policy import policy_sha256
+    from dagster_project.lib.tiers.selection import fit_thresholds
+
+    scored = scored_test_rows.frame
+    what = {
+        "label_version": scored_test_rows.metadata["label_version"],
+        "model_tree_hash": scored_test_rows.metadata["model_tree_hash"],
+        "policy_sha256": policy_sha256(policy),
+    }
+    looks = count_look(settings.looks, scored["image_uuid"], what)
+    return fit_thresholds(scored, policy, groups=groups_in(scored), looks=looks)
+
+
+def _certified(fit: "ThresholdFit") -> dict[str, Any]:
+    """The certificate as scalars that plot over time."""
+    found = fit.certificate
+    if found is None:
+        return {"certificate": "not asked for"}
+    return {
+        "certificate": found.status,
+        "certified_threshold": found.threshold,
+        "certified_coverage": found.coverage,
+        "released_is_certified": found.released_is_certified,
+        "looks": found.looks,
+    }
 
 
 def headline(report: dict[str, Any]) -> dict[str, Any]:
@@ -265,7 +350,7 @@ def report_of(
     scored_test_rows: StoredTable, tier_thresholds: StoredTable, settings: Settings
 ) -> dict[str, Any]:
     """``tier_reports.json`` of a fit; provisional while few of the scored images are reviewed."""
-    from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report
+    from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report, groups_in
 
     version = tier_thresholds.metadata["label_version"]
     n_reviewed = int(tier_thresholds.metadata["n_reviewed"])
@@ -275,7 +360,12 @@ def report_of(
         fit_of(tier_thresholds),
         policy_of(tier_thresholds),
         Context(
-            LabelsInfo(version, provisional, n_reviewed), deployed=deployed_thresholds(settings)
+            LabelsInfo(version, provisional, n_reviewed),
+            deployed=deployed_thresholds(settings),
+            baseline=baseline_rows(settings),
+            groups=groups_in(scored_test_rows.frame),
+            subgroups=settings.subgroups,
+            classes=tuple(json.loads(tier_thresholds.metadata["classes"])),
         ),
     )
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.files import sha256_file
 
 ID_COLUMNS = ("image_uuid", "image_path", "patient_id", "split")
 
@@ -95,6 +96,17 @@ def dataset_index(dataset_dir: Path) -> pl.DataFrame:
         )
     front = list(ID_COLUMNS)
     return joined.select(front + [c for c in joined.columns if c not in front])
+
+
+def split_origin(dataset_dir: Path) -> dict[str, str]:
+    """Which file made the split: ``splits_sha256``, and ``split_recipe`` if it states one.
+
+    A ``splits.parquet`` may say in its key-value metadata, under ``recipe``, how it was made.
+    """
+    path = tables.find_table(dataset_dir, "splits")
+    found = {"splits_sha256": sha256_file(path)}
+    recipe = tables.read_metadata(path).get("recipe") if path.suffix == ".parquet" else None
+    return {**found, "split_recipe": recipe} if recipe else found
 
 
 def given_labels(dataset_dir: Path) -> pl.DataFrame:

@@ -279,7 +279,20 @@ def _one_table(parts: Mapping[str, ProbabilityTable]) -> ProbabilityTable:
             f"{some(names, 1)}: column image_uuid: {some(twice)} on more than one row; "
             "each image may appear once"
         )
-    return ProbabilityTable(first.classes, frame, {}, first.metadata)
+    return ProbabilityTable(first.classes, frame, {}, _joined_metadata(list(parts.values())))
+
+
+def _joined_metadata(parts: Sequence[ProbabilityTable]) -> dict[str, str]:
+    """The first table's metadata, with ``identities``: the data version of every dump in order.
+
+    Sorted, so that the order in which shards are given changes nothing; left out if one has none.
+    """
+    found = dict(parts[0].metadata)
+    versions = [part.metadata.get("identity") for part in parts]
+    known = sorted(version for version in versions if version)
+    if len(known) == len(parts):
+        found["identities"] = json.dumps(known)
+    return found
 
 
 def too_many_errors(failed: int, rows: int, max_share: float) -> str | None:

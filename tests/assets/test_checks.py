@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -22,6 +23,14 @@ def run_refit(harness: Harness) -> dg.ExecuteInProcessResult:
             asset_selection=jobs.refit_assets(with_train_side=False),
             asset_check_keys=jobs.REFIT_CHECKS,
         )
+    )
+
+
+def fit_with(harness: Harness, config: Mapping[str, object]) -> dg.ExecuteInProcessResult:
+    return harness.run_job(
+        jobs.REFIT_JOB,
+        list(jobs.REFIT),
+        run_config={"ops": {"tier_thresholds": {"config": config}}},
     )
 
 
@@ -253,16 +262,25 @@ def test_run_config_replaces_the_policy_of_a_refit_and_is_recorded(ready: Harnes
     assert policy["refer"] == config["refer"]
 
 
-def test_a_policy_with_an_unknown_rule_fails_with_its_key(ready: Harness) -> None:
+def test_a_policy_with_an_unknown_rule_is_refused_before_the_run(ready: Harness) -> None:
     config = {"confident": {"rule": "covrage", "target": 0.5}}
-    result = ready.run_job(
-        jobs.REFIT_JOB,
-        list(jobs.REFIT),
-        run_config={"ops": {"tier_thresholds": {"config": config}}},
-    )
+    with pytest.raises(dg.DagsterInvalidConfigError, match="ConfidentRuleName got covrage"):
+        fit_with(ready, config)
+
+
+def test_a_policy_out_of_range_fails_with_its_key(ready: Harness) -> None:
+    config = {"certify": {"delta": 1.5}}
+    result = fit_with(ready, config)
     assert not result.success
     failure = next(e for e in result.all_events if e.is_step_failure)
-    assert "key confident.rule" in str(failure.step_failure_data)
+    assert "key certify.delta" in str(failure.step_failure_data)
+
+
+def test_given_keys_win_one_by_one(ready: Harness) -> None:
+    config = {"certify": {"enforce": False, "min_coverage": 0.01}}
+    assert fit_with(ready, config).success
+    policy = json.loads(ready.stored("tier_thresholds").metadata["policy"])
+    assert (policy["certify"]["delta"], policy["certify"]["min_coverage"]) == (0.05, 0.01)
 
 
 def test_one_shard_is_still_a_mapping(harness: Harness) -> None:

@@ -37,7 +37,8 @@ LINEAGE = {
     "refer_candidates": {"scored_test_rows", "tier_thresholds"},
     "possible_item_sweep": {"scored_test_rows", "tier_thresholds"},
     "tier_report": {"scored_test_rows", "tier_thresholds"},
-    "threshold_release": {"tier_thresholds", "tier_report"},
+    "threshold_release": {"scored_test_rows", "tier_thresholds", "tier_report"},
+    "approved_release": {"threshold_release"},
     "evaluation_summary": {"scored_test_rows", "tier_thresholds"},
     "policy_preview": {"scored_test_rows"},
 }
@@ -85,13 +86,14 @@ def test_checks_and_which_of_them_block(harness: Harness) -> None:
     assert found == CHECKS
 
 
-def test_jobs_sensor_and_schedule(harness: Harness) -> None:
+def test_jobs_sensors_and_schedule(harness: Harness) -> None:
     repository = harness.definitions.get_repository_def()
     names = {name for name in repository.job_names if not name.startswith("__")}
     assert names == JOBS
-    sensor = harness.definitions.resolve_sensor_def("label_sensor")
     schedule = harness.definitions.resolve_schedule_def("weekly_refit")
-    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    for name in ("label_sensor", "approval_sensor"):
+        sensor = harness.definitions.resolve_sensor_def(name)
+        assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from harness import MODEL_B, Harness
 from PIL import Image
@@ -59,7 +60,7 @@ def test_photographs_stay_out_of_the_event_log_when_so_set(found: Harness) -> No
     assert "test_montage" not in found.metadata("mislabel_candidates")
 
 
-def test_a_packet_asks_about_the_test_split_and_an_equal_one_is_not_built_again(
+def test_a_packet_is_built_once_asks_about_the_test_split_and_is_known_to_the_refit(
     found: Harness,
 ) -> None:
     for _ in range(2):
@@ -71,3 +72,15 @@ def test_a_packet_asks_about_the_test_split_and_an_equal_one_is_not_built_again(
     text = "".join(Path(sheet).read_text() for sheet in sheets)
     train = found.stored("dataset_index").frame.filter(split="train")["image_uuid"]
     assert not [uuid for uuid in train if uuid in text]
+    scored = found.stored("scored_test_rows").frame
+    assert (scored["reviewed"].any(), scored["asked"].any()) == (False, False)
+    assert scored["inclusion_probability"].null_count() == scored.height
+    asked = pl.read_parquet(packets[0] / "key.parquet")["image_uuid"]
+    found.drop("review.csv", [(uuid, "ada", "acne") for uuid in asked])
+    found.refit()
+    scored = found.stored("scored_test_rows").frame
+    assert set(scored.filter("asked")["image_uuid"]) == set(asked)
+    assert scored.filter("asked")["reviewed"].all()
+    frame = pl.read_parquet(packets[0] / "frame.parquet")
+    assert scored.select(frame.columns).equals(frame)
+    assert found.metadata("scored_test_rows")["review_packet"] == packets[0].name

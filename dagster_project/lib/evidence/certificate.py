@@ -12,9 +12,9 @@ claims at one threshold are certified together at the same delta, because all mu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -31,6 +31,10 @@ STEPS = 1000
 
 BETTING = "betting (WSR) by patient"
 CLOPPER_PEARSON = "Clopper-Pearson, one image a patient"
+REVIEWED = "bounds from labels reviewed in part, by patient"
+
+_ALL = ("", "")
+"""The part that is every row, beside the subgroups."""
 
 _Z80 = 0.8416212335729143
 _BLOCK = 400_000
@@ -71,6 +75,19 @@ class Terms:
     def level(self) -> float:
         """The delta that each test may spend: shared among the models that are compared."""
         return self.delta / self.models
+
+
+@dataclass(frozen=True)
+class ReviewedInPart:
+    """How W is tested where only a sample of labels was reviewed (``review_bound``).
+
+    ``passes(t)``: the bound on W at t is below its target at the whole level; ``observed(t)``: the
+    estimate of W; ``note``: what limits the bound, for the reason of a refusal.
+    """
+
+    passes: Callable[[float], bool]
+    observed: Callable[[float], float | None]
+    note: str
 
 
 class _Frozen(BaseModel):
@@ -123,6 +140,7 @@ class Certificate(_Frozen):
     delta: float
     models: int
     method: str
+    reviewed_in_part: bool = False
     estimand: Literal["images"] = "images"
     start: float
     min_coverage: float
@@ -255,7 +273,7 @@ def certify(
     ``rows_needed``: images for 80 % power at the rate that is observed at ``rows_needed_at``.
     """
     thresholds = grid_from(terms.start)
-    parts = {("", ""): rows, **(groups or {})}
+    parts = {_ALL: rows, **(groups or {})}
     p = {
         (part, claim): p_values(
             parts[part], claim, thresholds, level=terms.level, max_images=terms.max_images
@@ -264,48 +282,120 @@ def certify(
         for claim in claims
     }
     passed = min(_leading(values, terms.level) for values in p.values())
-    found = float(thresholds[passed - 1]) if passed else None
-    coverage = None if found is None else float((rows.score >= found).mean())
-    reason = _why_not(rows, thresholds, found, coverage, terms)
-    certified = reason is None
-    at = found if certified else _where_asked(rows, thresholds, terms, released)
-    inside = certified and found is not None and released >= found
-    beyond = released > thresholds[0] and any(c.quantity == "covered_top1" for c in claims)
-    covered = bool(inside and not beyond)
-    needed_at = None if covered else (released if certified else at)
+    found = _found(rows, claims, terms, passed, released)
+    at = found.threshold if found.certified else None
+    if at is None:
+        at = _where_asked(rows, thresholds, terms, released)
+    needed_at = None if found.covers_released else (released if found.certified else at)
     return Certificate(
-        status="certified" if certified else "not_certified",
-        threshold=found if certified else None,
-        released_is_certified=covered,
+        **_common(rows, terms, found, looks),
         claims=tuple(
             ClaimResult(
                 quantity=claim.quantity,
                 target=claim.target,
                 observed=_observed(rows, claim, at),
-                holds=certified,
-                alone=_alone(p[("", ""), claim], thresholds, terms.level, len(claims)),
+                holds=found.certified,
+                alone=_alone(p[_ALL, claim], thresholds, terms.level, len(claims)),
             )
             for claim in claims
         ),
-        coverage=coverage if certified else None,
-        reason=reason,
         rows_needed=None
         if needed_at is None
         else most([rows_needed(rows, claim, terms, threshold=needed_at) for claim in claims]),
         rows_needed_at=needed_at,
-        delta=terms.delta,
-        models=terms.models,
         method=CLOPPER_PEARSON if all(part.single for part in parts.values()) else BETTING,
-        start=float(thresholds[0]) if thresholds.size else terms.start,
-        min_coverage=terms.min_coverage,
-        max_images_per_patient=terms.max_images,
-        n_images=len(rows),
-        n_patients=rows.n_patients,
-        n_dropped=rows.n_dropped,
-        patients_known=rows.known,
         subgroups=_which_hold(parts, claims, p, thresholds, terms, released),
-        looks=looks,
     )
+
+
+def certify_reviewed(
+    rows: PatientRows,
+    claims: Sequence[Claim],
+    terms: Terms,
+    review: ReviewedInPart,
+    *,
+    released: float,
+    looks: int | None = None,
+) -> Certificate:
+    """:func:`certify` where labels were reviewed in part: W by its bound, nothing else.
+
+    How many rows would do is not known then.
+    """
+    thresholds = grid_from(terms.start)
+    passed = 0
+    while passed < thresholds.size and review.passes(float(thresholds[passed])):
+        passed += 1
+    found = _found(rows, claims, terms, passed, released)
+    if found.reason is not None:
+        found = replace(found, reason=f"{found.reason}; {review.note}")
+    at = found.threshold if found.certified else None
+    return Certificate(
+        **_common(rows, terms, found, looks),
+        claims=tuple(
+            ClaimResult(
+                quantity=claim.quantity,
+                target=claim.target,
+                observed=None
+                if claim.quantity == "covered_top1"
+                else review.observed(released if at is None else at),
+                holds=found.certified,
+            )
+            for claim in claims
+        ),
+        rows_needed=None,
+        rows_needed_at=None,
+        method=REVIEWED,
+        reviewed_in_part=True,
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where the sequence ended; ``threshold`` and ``coverage`` count only if ``certified``."""
+
+    threshold: float | None
+    coverage: float | None
+    reason: str | None
+    covers_released: bool
+
+    @property
+    def certified(self) -> bool:
+        return self.reason is None
+
+
+def _found(
+    rows: PatientRows, claims: Sequence[Claim], terms: Terms, passed: int, released: float
+) -> _Found:
+    thresholds = grid_from(terms.start)
+    threshold = float(thresholds[passed - 1]) if passed else None
+    coverage = None if threshold is None else float((rows.score >= threshold).mean())
+    reason = _why_not(rows, thresholds, threshold, coverage, terms)
+    # above the start only W, which is monotone, is known to hold
+    beyond = passed > 0 and released > thresholds[0]
+    beyond = beyond and any(claim.quantity == "covered_top1" for claim in claims)
+    inside = reason is None and threshold is not None and released >= threshold
+    return _Found(threshold, coverage, reason, inside and not beyond)
+
+
+def _common(rows: PatientRows, terms: Terms, found: _Found, looks: int | None) -> dict[str, Any]:
+    thresholds = grid_from(terms.start)
+    return {
+        "status": "certified" if found.certified else "not_certified",
+        "threshold": found.threshold if found.certified else None,
+        "released_is_certified": found.covers_released,
+        "coverage": found.coverage if found.certified else None,
+        "reason": found.reason,
+        "delta": terms.delta,
+        "models": terms.models,
+        "start": float(thresholds[0]) if thresholds.size else terms.start,
+        "min_coverage": terms.min_coverage,
+        "max_images_per_patient": terms.max_images,
+        "n_images": len(rows),
+        "n_patients": rows.n_patients,
+        "n_dropped": rows.n_dropped,
+        "patients_known": rows.known,
+        "looks": looks,
+    }
 
 
 def rows_needed(
@@ -450,7 +540,7 @@ def _which_hold(
     The largest p from the start down to the released threshold is valid at a threshold chosen on
     these rows: it can be small only if the group's first failing threshold was wrongly passed.
     """
-    named = [(part, claim) for part in parts if part != ("", "") for claim in claims]
+    named = [(part, claim) for part in parts if part != _ALL for claim in claims]
     reached = int((thresholds >= released).sum())
     adjusted = [float(p[key][:reached].max(initial=0.0)) if reached else 1.0 for key in named]
     return tuple(

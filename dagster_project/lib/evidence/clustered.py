@@ -146,11 +146,19 @@ def threshold_interval(
         return None
     difference, deviation = excess(sums, rate, target)
     inside = np.abs(difference) <= Z95 * deviation
-    inside |= sums.threshold == fitted
+    return connected_parts(sums.threshold, inside | (sums.threshold == fitted))
+
+
+def connected_parts(
+    threshold: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]
+) -> list[tuple[float, float]]:
+    """Runs of neighbouring thresholds (M,) that are ``inside``, lowest first, near ones joined."""
     at = np.flatnonzero(inside)
+    if not at.size:
+        return []
     breaks = np.flatnonzero(np.diff(at) > 1)
-    highs = sums.threshold[at[np.concatenate([[0], breaks + 1])]]
-    lows = sums.threshold[at[np.concatenate([breaks, [at.size - 1]])]]
+    highs = threshold[at[np.concatenate([[0], breaks + 1])]]
+    lows = threshold[at[np.concatenate([breaks, [at.size - 1]])]]
     parts: list[tuple[float, float]] = []
     for low, high in zip(lows[::-1].tolist(), highs[::-1].tolist(), strict=True):
         if parts and low - parts[-1][1] < MERGE:

@@ -69,21 +69,15 @@ def patient_rows(scored: pl.DataFrame, *, max_images: int | None = None) -> Pati
         "top3",
         patient_key() if not known else pl.col("patient_id").alias("patient"),
     )
-    kept = rows if max_images is None else _capped(rows, max_images)
+    kept = rows if max_images is None else capped(rows, max_images)
     kept = kept.sort("image_uuid")
-    names = kept["patient"].unique().sort()
-    digests = np.array([hashlib.sha256(name.encode()).digest() for name in names], dtype="S32")
-    # equal digests are out of reach; the stable sort of sorted names settles even those
-    number = np.empty(len(names), dtype=np.int64)
-    number[np.argsort(digests, kind="stable")] = np.arange(len(names))
-    order = pl.DataFrame({"patient": names, "number": number})
-    patient = kept.select("patient").join(order, on="patient", how="left", maintain_order="left")
+    patient, n_patients = hash_numbers(kept["patient"])
     return PatientRows(
         score=kept["score"].to_numpy(),
         top1=kept["top1"].to_numpy(),
         top3=kept["top3"].to_numpy(),
-        patient=patient["number"].to_numpy(),
-        n_patients=len(names),
+        patient=patient,
+        n_patients=n_patients,
         known=known,
         n_dropped=rows.height - kept.height,
     )
@@ -99,7 +93,20 @@ def patient_key() -> pl.Expr:
     )
 
 
-def _capped(rows: pl.DataFrame, max_images: int) -> pl.DataFrame:
+def hash_numbers(patients: pl.Series) -> tuple[npt.NDArray[np.int64], int]:
+    """(N,) the number of each row's patient, 0..P-1 by the sha256 of the name; and P."""
+    names = patients.unique().sort()
+    digests = np.array([hashlib.sha256(name.encode()).digest() for name in names], dtype="S32")
+    # equal digests are out of reach; the stable sort of sorted names settles even those
+    number = np.empty(len(names), dtype=np.int64)
+    number[np.argsort(digests, kind="stable")] = np.arange(len(names))
+    order = pl.DataFrame({"patient": names, "number": number})
+    rows = patients.to_frame("patient").join(order, on="patient", how="left", maintain_order="left")
+    return rows["number"].to_numpy(), len(names)
+
+
+def capped(rows: pl.DataFrame, max_images: int) -> pl.DataFrame:
+    """``rows`` without what a ``patient`` has beyond ``max_images``; see :func:`patient_rows`."""
     crowded = rows.filter(pl.len().over("patient") > max_images)
     if crowded.is_empty():
         return rows

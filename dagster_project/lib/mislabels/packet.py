@@ -4,11 +4,14 @@ Belongs: choosing candidates and hidden controls, copying images under neutral n
 each reviewer, the frozen key.
 Does not: reading what comes back (``labels.drop``), estimating from it.
 Concept: blind reading. Nothing that leaves says which rows were suspected, what they were called
-or what the model thinks; unflagged controls are mixed in, so being asked about says nothing.
+or what the model thinks; controls are mixed in, so being asked about says nothing. And a
+probability sample: candidates are certain, every other image may be drawn as a control, so that
+the answers speak for the whole frame (docs/label-noise.md).
 ::
 
     OUT/<hash>/hand_out/   images/*.jpg  review_<hash8>_<reviewer>.csv  classes.txt  README.txt
-    OUT/<hash>/key.parquet       stays here: role, quality, given label
+    OUT/<hash>/key.parquet       stays here: role, quality, given label, inclusion probability
+    OUT/<hash>/frame.parquet     stays here: every image that could be asked about, and how probably
     OUT/<hash>/summary.json
 """
 
@@ -27,7 +30,7 @@ from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.labels.drop import NOT_USABLE, UNSURE
 from dagster_project.lib.mislabels.photos import open_photo
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Raise when the content of a packet changes for equal inputs."""
 
 KEY_COLUMNS = (
@@ -39,8 +42,10 @@ KEY_COLUMNS = (
     "predicted_label",
     "image_path",
     "image_sha256",
+    "inclusion_probability",
 )
-"""``key.parquet``; ``role`` is candidate or control, which has no quality or prediction."""
+"""``key.parquet``; ``role`` is candidate or control. Quality and prediction are those of flagged
+rows: a control that was not flagged has none."""
 
 _README = """\
 Review of {n} photographs
@@ -89,11 +94,17 @@ def build_packet(
     Images are decoded, turned upright and written again as JPEG without EXIF (place, time and
     device stay here). Unreadable ones are left out and the next candidate or control taken.
 
+    Candidates are asked with probability 1. Controls are a simple random sample of all other rows
+    of ``index``, flagged or not: a flagged row beyond the worst n would otherwise have probability
+    0, and nothing could be said of the whole. Their probability is examined / pool: exact where
+    every image opens; where some do not, stopping at the n-th readable one makes it too high by a
+    factor of order 1 + unreadable share / n.
+
     Parameters
     ----------
     issues : ``Candidates.issues``, worst first.
-    index : the rows that controls are drawn from: ``image_uuid, image_path``, and ``label`` (as
-        given) if it is to be kept in the key.
+    index : the frame, the rows that may be asked about: ``image_uuid, image_path``, and ``label``
+        (as given) if it is to be kept in the key. Issues of other images do not count.
     dataset_dir : folder that ``image_path`` is relative to.
     out : folder that packets are published in.
     design : size, reviewers, classes, seed.
@@ -101,7 +112,9 @@ def build_packet(
     Returns
     -------
     The content of ``summary.json`` (``packet, n, n_candidates, n_controls, n_reviewers,
-    unreadable``), ``folder`` and ``built`` (False where the packet was there already).
+    unreadable, design``), ``folder`` and ``built`` (False where the packet was there already).
+    ``design``: ``n_frame``, ``n_flagged``, ``n_flagged_not_candidates``, ``n_pool`` (rows that
+    controls are drawn from), ``n_examined``, ``control_probability``.
 
     Raises
     ------
@@ -109,20 +122,25 @@ def build_packet(
         A reviewer's name, ``n`` or ``control_share`` out of range; no readable candidate.
     """
     _check(design)
-    chosen, unreadable = _choose(issues, index, dataset_dir, design)
-    packet = files.digest([_LAYOUT, asdict(design), chosen.rows()])
+    draw = _choose(issues, index, dataset_dir, design)
+    chosen = draw.chosen
+    packet = files.digest(
+        [_LAYOUT, asdict(design), chosen.rows(), tables.digest_frame(draw.frame), draw.facts]
+    )
     summary: dict[str, object] = {
         "packet": packet,
         "n": chosen.height,
         "n_candidates": chosen.filter(pl.col("role") == "candidate").height,
         "n_controls": chosen.filter(pl.col("role") == "control").height,
         "n_reviewers": len(design.reviewers),
-        "unreadable": unreadable,
+        "unreadable": draw.unreadable,
+        "design": draw.facts,
     }
     folder = out / packet
     built = not folder.exists()
     if built:
         with files.publish_folder(folder) as temp:
+            tables.write_arrow(temp / "frame.parquet", draw.frame.to_arrow())
             _write(temp, chosen, dataset_dir, design, summary)
     return {**summary, "folder": str(folder), "built": built}
 
@@ -141,37 +159,90 @@ def _check(design: PacketDesign) -> None:
         raise InputError(f"control_share {design.control_share}: expected a share in [0, 1)")
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """What was drawn: the rows of the packet, the probability of every row, and the counts."""
+
+    chosen: pl.DataFrame
+    frame: pl.DataFrame
+    unreadable: list[str]
+    facts: dict[str, int | float]
+
+
 def _choose(
     issues: pl.DataFrame, index: pl.DataFrame, dataset_dir: Path, design: PacketDesign
-) -> tuple[pl.DataFrame, list[str]]:
-    """The rows of the packet by neutral file name, and the ids that could not be read."""
+) -> _Draw:
+    """The rows of the packet by neutral file name, and the probability of every row."""
     label = pl.col("label") if "label" in index.columns else pl.lit(None, pl.String)
     rows = index.select("image_uuid", "image_path", given_label=label)
-    candidates = issues.select("image_uuid", "given_label", "predicted_label", "quality").join(
+    flagged = issues.select("image_uuid", "given_label", "predicted_label", "quality").join(
         rows.select("image_uuid", "image_path"), on="image_uuid", maintain_order="left"
     )
-    others = rows.join(issues, on="image_uuid", how="anti").sort("image_uuid")
-    order = np.random.default_rng(design.seed).permutation(others.height)
     unreadable: list[str] = []
     n_controls = round(design.n * design.control_share)
-    suspected = _readable(candidates, design.n - n_controls, dataset_dir, unreadable)
+    suspected = _readable(flagged, design.n - n_controls, dataset_dir, unreadable)
     if suspected.is_empty():
         raise InputError("no candidate has a readable image: there is nothing to review")
     # With few candidates the share of controls is kept, not their number.
     share = design.control_share / (1 - design.control_share)
     n_controls = min(n_controls, round(suspected.height * share))
-    controls = _readable(others[order], n_controls, dataset_dir, unreadable)
+    pool = (
+        rows.join(suspected, on="image_uuid", how="anti")
+        .filter(~pl.col("image_uuid").is_in(unreadable))
+        .join(flagged.select("image_uuid", "predicted_label", "quality"), "image_uuid", how="left")
+        .sort("image_uuid")
+    )
+    order = np.random.default_rng(design.seed).permutation(pool.height)
+    before = len(unreadable)
+    controls = _readable(pool[order], n_controls, dataset_dir, unreadable)
+    examined = controls.height + len(unreadable) - before
+    probability = examined / pool.height if pool.height else 0.0
+    facts = {
+        "n_frame": rows.height,
+        "n_flagged": flagged.height,
+        "n_flagged_not_candidates": flagged.height - suspected.height,
+        "n_pool": pool.height,
+        "n_examined": examined,
+        "control_probability": probability,
+    }
+    chosen = _named(suspected, controls, probability, design.seed)
+    frame = _frame(rows, suspected, pool, probability)
+    return _Draw(chosen, frame, sorted(unreadable), facts)
+
+
+def _named(
+    suspected: pl.DataFrame, controls: pl.DataFrame, probability: float, seed: int
+) -> pl.DataFrame:
+    """Candidates and controls as the key has them, sorted by neutral file name."""
     chosen = pl.concat(
         [
-            suspected.with_columns(role=pl.lit("candidate")),
-            controls.with_columns(role=pl.lit("control")),
+            suspected.with_columns(inclusion_probability=pl.lit(1.0), role=pl.lit("candidate")),
+            controls.with_columns(
+                inclusion_probability=pl.lit(probability), role=pl.lit("control")
+            ),
         ],
         how="diagonal",
     )
     # Only the hash orders the files, so that neither role nor suspicion shows in their names.
-    names = [f"{files.digest([design.seed, uuid])}.jpg" for uuid in chosen["image_uuid"]]
-    chosen = chosen.with_columns(file=pl.Series(names, dtype=pl.String)).sort("file")
-    return chosen.select(KEY_COLUMNS), sorted(unreadable)
+    names = [f"{files.digest([seed, uuid])}.jpg" for uuid in chosen["image_uuid"]]
+    return (
+        chosen.with_columns(file=pl.Series(names, dtype=pl.String)).sort("file").select(KEY_COLUMNS)
+    )
+
+
+def _frame(
+    rows: pl.DataFrame, suspected: pl.DataFrame, pool: pl.DataFrame, probability: float
+) -> pl.DataFrame:
+    """``image_uuid, inclusion_probability`` of every row; 0 where its image cannot be read."""
+    inside = pl.col("image_uuid")
+    value = (
+        pl.when(inside.is_in(suspected["image_uuid"].implode()))
+        .then(1.0)
+        .when(inside.is_in(pool["image_uuid"].implode()))
+        .then(probability)
+        .otherwise(0.0)
+    )
+    return rows.select("image_uuid", value.alias("inclusion_probability")).sort("image_uuid")
 
 
 def _readable(

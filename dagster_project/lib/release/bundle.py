@@ -8,37 +8,50 @@ is neither hashed nor part of the folder's name.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.lib import files
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.evidence.bootstrap import SEED
+from dagster_project.lib.release.environment import environment
+from dagster_project.lib.release.html import report_html
 from dagster_project.lib.release.note import release_note
 from dagster_project.lib.tiers.policy import policy_sha256
+from dagster_project.lib.tiers.scored_rows import ScoreCounts
 from dagster_project.lib.tiers.thresholds import ENV_NAMES, Thresholds
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from dagster_project.lib.probability_table import Probabilities
     from dagster_project.lib.tiers.policy import TierPolicy
-    from dagster_project.lib.tiers.scored_rows import ScoreCounts
 
 SUMS = "SHA256SUMS"
 RUN = "run.json"
+APPROVAL = "approval.json"
 NOT_HASHED = frozenset({SUMS, RUN})
-PACKAGES = ("tier-refit", "numpy", "polars", "pydantic", "matplotlib")
+NAME_DIGITS = 16
+"""A release is named by so many hex digits of the sha256 of its ``SHA256SUMS``."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the probabilities are. None: unknown (brought from elsewhere).
+    """What the probabilities are, and what made them. None: unknown (brought from elsewhere).
 
-    ``tta``: whether they are means over the image and its mirror image.
+    Attributes
+    ----------
+    tta : whether they are means over the image and its mirror image.
+    null_fields : questionnaire fields set to unknown in the deployed view.
+    split, splits_sha256, split_recipe : which rows; the file that says so; how it was made, as the
+        dataset states it.
+    dump : data versions of the shards, sorted, and how they were computed (:data:`DUMP_FACTS`).
+    inputs : name -> content of each table that numbers came from; see ``inputs``.
+    environment : code and libraries; None: those of this process.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +60,32 @@ class Provenance:
     dataset_version: str | None = None
     n_shards: int | None = None
     tta: bool | None = None
+    null_fields: tuple[str, ...] | None = None
+    split: str | None = None
+    splits_sha256: str | None = None
+    split_recipe: str | None = None
+    dump: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] | None = None
+    environment: Mapping[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON, of which :meth:`of_json` makes the same value."""
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, value: Mapping[str, Any]) -> Provenance:
+        """The value of :meth:`as_json`, after JSON has made lists of its tuples."""
+        nulls = value.get("null_fields")
+        changed = {
+            "classes": tuple(value["classes"]),
+            "counts": ScoreCounts(**value["counts"]),
+            "null_fields": None if nulls is None else tuple(nulls),
+        }
+        return cls(**{**value, **changed})
+
+
+DUMP_FACTS = ("dtype", "device", "code_version", "preprocess_digest", "exif_orientation")
+"""What a dump says of its arithmetic and its pixels, as text."""
 
 
 def provenance_of(table: Probabilities, counts: ScoreCounts) -> Provenance:
@@ -55,7 +94,7 @@ def provenance_of(table: Probabilities, counts: ScoreCounts) -> Provenance:
     Raises
     ------
     InputError
-        ``tta`` or ``n_shards`` is there and unreadable.
+        ``tta``, ``n_shards``, ``null_fields`` or ``identities`` is there and unreadable.
     """
     found = table.metadata
     tta = {"true": True, "1": True, "false": False, "0": False, "": None}
@@ -73,18 +112,39 @@ def provenance_of(table: Probabilities, counts: ScoreCounts) -> Provenance:
         dataset_version=found.get("dataset_version") or None,
         n_shards=int(shards) if shards else None,
         tta=tta[spelled],
+        null_fields=_name_list(found, "null_fields"),
+        split=found.get("split") or None,
+        dump={
+            "versions": _name_list(found, "identities"),
+            **{fact: found.get(fact) or None for fact in DUMP_FACTS},
+        },
     )
 
 
+def _name_list(metadata: Mapping[str, str], key: str) -> tuple[str, ...] | None:
+    """A JSON list of texts in a table's metadata; None where there is none."""
+    text = metadata.get(key)
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+        raise InputError(f"probabilities, metadata: {key} is {text[:80]!r}, not a JSON list")
+    return tuple(value)
+
+
 def release_files(
-    report: Mapping[str, Any], policy: TierPolicy, provenance: Provenance
+    report: Mapping[str, Any], policy: TierPolicy, provenance: Provenance, curve: pl.DataFrame
 ) -> dict[str, bytes]:
     """Names and bytes of a release, without its ``SHA256SUMS``.
 
     Parameters
     ----------
-    report : ``tier_reports.json`` as ``reports.full_report`` returns it; what is in service is
+    report : ``tier_reports.json`` as ``evaluation.full_report`` returns it; what is in service is
         what it was compared with.
+    curve : (M,) rows of ``coverage_curve``, of the same rows.
     """
     at = Thresholds(**report["thresholds"])
     label_version = report["labels"]["version"]
@@ -105,6 +165,7 @@ def release_files(
         "tier_reports.json": _json(report),
         "metadata.json": _json(_metadata(report, policy, provenance)),
         "report.md": release_note(report, policy, provenance.tta).encode(),
+        "report.html": report_html(report, curve, policy),
     }
 
 
@@ -132,7 +193,7 @@ def write_release(
     :func:`verify` is put aside as ``.damaged-<name>-<8 hex digits>``, for a person to look at.
     """
     hashed = with_sums(contents)
-    out = root / files.sha256_bytes(hashed[SUMS])[:16]
+    out = root / files.sha256_bytes(hashed[SUMS])[:NAME_DIGITS]
     if out.exists() and not _is_whole(out):
         out.rename(root / f".damaged-{out.name}-{secrets.token_hex(4)}")
     with files.publish_folder(out) as folder:
@@ -170,7 +231,7 @@ def verify(folder: Path) -> list[str]:
         elif files.sha256_file(path) != expected:
             problems.append(f"{name}: its content is not what was released")
     present = {path.name for path in folder.iterdir()}
-    added = present - listed.keys() - NOT_HASHED - {"approval.json"}
+    added = present - listed.keys() - NOT_HASHED - {APPROVAL}
     return problems + [f"{name}: was not released here" for name in sorted(added)]
 
 
@@ -217,6 +278,15 @@ def _metadata(
         "dataset_version": provenance.dataset_version,
         "n_shards": provenance.n_shards,
         "tta": provenance.tta,
+        "null_fields": provenance.null_fields,
+        "split": {
+            "name": provenance.split,
+            "splits_sha256": provenance.splits_sha256,
+            "recipe": provenance.split_recipe,
+        },
+        "dump": {"versions": None, **dict.fromkeys(DUMP_FACTS), **provenance.dump},
+        "seeds": {"bootstrap": SEED},
+        "inputs": provenance.inputs,
         "labels": report["labels"],
         "label_version": report["labels"]["version"],
         "classes": {
@@ -225,23 +295,13 @@ def _metadata(
         },
         "counts": provenance.counts.as_dict(),
         "certified": _is_certified(report),
-        "packages": {"python": platform.python_version(), **_versions()},
+        **(environment() if provenance.environment is None else provenance.environment),
     }
 
 
 def _is_certified(report: Mapping[str, Any]) -> bool:
     certificate = report["selection"]["confident"]["certificate"]
     return certificate is not None and bool(certificate["released_is_certified"])
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout
-            found[name] = None
-    return found
 
 
 def _json(value: object) -> bytes:

@@ -13,18 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from dagster_project.lib import files
+from dagster_project.lib.calibration.pictures import reliability_png
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.release import bundle
 from dagster_project.lib.release.conditions import blocking_reasons
-from dagster_project.lib.tiers import movement, pictures, reports
+from dagster_project.lib.tiers import failure_pictures, movement, pictures, reports
 from dagster_project.lib.tiers.curve import coverage_curve
 from dagster_project.lib.tiers.evaluation import Context, full_report
 from dagster_project.lib.tiers.selection import ThresholdFit, fit_thresholds
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from dagster_project.lib.tiers.policy import TierPolicy
 
 
@@ -65,7 +66,7 @@ def refit(
     candidates = reports.refer_candidates(scored, reports.refer_share_of(policy))
     sweep = reports.possible_item_sweep(scored, at, policy.possible_item)
     blocked = blocking_reasons(report, at, deployed, max_change=max_change, policy=policy)
-    made = bundle.release_files(report, policy, provenance)
+    made = bundle.release_files(report, policy, provenance, curve)
     if blocked:  # the evidence is written, nothing deployable is
         made = {"tier_reports.json": made["tier_reports.json"]}
     contents = {
@@ -75,10 +76,26 @@ def refit(
         "coverage_curve.png": pictures.curve_png(curve, fit, deployed=deployed, scored=scored),
         "confidence_histogram.png": pictures.histogram_png(scored, at),
         "possible_item_sweep.png": pictures.sweep_png(sweep, at.possible_item),
+        **_failures(scored, report),
         **_crossed(scored, fit, context),
         **made,
     }
     return RefitResult(fit, report, blocked, bundle.with_sums(contents))
+
+
+def _failures(scored: pl.DataFrame, report: dict[str, Any]) -> dict[str, bytes]:
+    """Where it fails, as tables and pictures: calibration, classes, subgroups."""
+    temperature = report["calibration"]["temperature"]
+    made = {"reliability.png": reliability_png(scored, temperature)}
+    for name, rows, draw in (
+        ("per_class", report["per_class"], failure_pictures.per_class_png),
+        ("subgroups", report["subgroups"], failure_pictures.subgroups_png),
+    ):
+        if rows:
+            table = pl.DataFrame(rows, infer_schema_length=None)
+            made[f"{name}.csv"] = table.write_csv().encode()
+            made[f"{name}.png"] = draw(table)
+    return made
 
 
 def _crossed(scored: pl.DataFrame, fit: ThresholdFit, context: Context) -> dict[str, bytes]:

@@ -7,13 +7,20 @@ Concept: aggregates only, plain JSON; a section that has nothing to say is null.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from dagster_project.lib.calibration.summary import calibration_summary
+from dagster_project.lib.evidence.label_noise import label_noise_report, reviewed_noise
+from dagster_project.lib.evidence.partial_review import partial_review_report
 from dagster_project.lib.tiers.acceptance import acceptance
+from dagster_project.lib.tiers.assign import tier_of
 from dagster_project.lib.tiers.intervals import tier_intervals
 from dagster_project.lib.tiers.movement import crossings, paired, what_moved
+from dagster_project.lib.tiers.per_class import per_class
 from dagster_project.lib.tiers.reports import baseline_report, tier_report
+from dagster_project.lib.tiers.subgroups import groupable, subgroup_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,14 +53,31 @@ class Context:
     deployed : the thresholds in service.
     baseline : scored rows of what is in service: other probabilities, or other labels.
     groups : ``image_uuid`` and metadata columns, for subgroups.
+    subgroups : the columns to show; None: all with few groups.
     looks : how often these rows have been looked at, this time included.
+    classes : (K,) class names in output order.
     """
 
     labels: LabelsInfo
     deployed: Thresholds | None = None
     baseline: pl.DataFrame | None = None
     groups: pl.DataFrame | None = None
+    subgroups: Sequence[str] | None = None
     looks: int | None = None
+    classes: tuple[str, ...] | None = None
+
+
+GROUP_PREFIX = "metadata."
+"""Before the name of a metadata column that travels with scored rows."""
+
+
+def groups_in(scored: pl.DataFrame) -> pl.DataFrame | None:
+    """``image_uuid`` and the metadata columns that travel with scored rows; None without any."""
+    carried = [name for name in scored.columns if name.startswith(GROUP_PREFIX)]
+    if not carried:
+        return None
+    names = {name: name.removeprefix(GROUP_PREFIX) for name in carried}
+    return scored.select("image_uuid", *carried).rename(names)
 
 
 def full_report(
@@ -64,7 +88,9 @@ def full_report(
     :func:`tier_report` at the released thresholds (its numbers are over images: ``estimand``), with
     ``intervals`` and ``patients`` (of :func:`tier_intervals`), ``selection`` (rule, target, fitted,
     interval, certificate; a refer threshold is never certified), ``accept`` (of
-    :func:`acceptance`), ``labels``, ``baseline``
+    :func:`acceptance`), ``labels``, ``label_noise`` (of :func:`label_noise_report`),
+    ``partial_review`` (of :func:`partial_review_report`), ``calibration`` (of
+    :func:`calibration_summary`), ``per_class``, ``subgroups`` (null without metadata), ``baseline``
     (:func:`baseline_report` at the deployed thresholds if known, else at the new ones),
     ``deployed`` (:func:`tier_report` of *these* rows at the deployed thresholds, with
     ``crossings``) and ``moved`` (of :func:`what_moved`); the last three are null when there
@@ -73,6 +99,7 @@ def full_report(
     at, deployed, baseline = fit.thresholds, context.deployed, context.baseline
     certificate = None if fit.certificate is None else fit.certificate.model_dump(mode="json")
     tiers = tier_report(scored, at)
+    sampled = "inclusion_probability" in scored.columns
     selection = {
         "confident": {**fit.confident_rule.model_dump(mode="json"), "certificate": certificate},
         "refer": {**fit.refer_rule.model_dump(mode="json"), "certificate": None},
@@ -84,6 +111,20 @@ def full_report(
         "selection": selection,
         "accept": acceptance({**tiers, "selection": selection}, policy.accept),
         "labels": asdict(context.labels),
+        "label_noise": label_noise_report(
+            tiers,
+            policy,
+            None if context.classes is None else len(context.classes),
+            reviewed=reviewed_noise(scored, tier_of(scored, at)) if sampled else None,
+        ),
+        "partial_review": partial_review_report(
+            scored, at, policy.certify.delta, max_images=policy.certify.max_images_per_patient
+        )
+        if sampled
+        else None,
+        "calibration": calibration_summary(scored, at.as_dict()),
+        "per_class": per_class(scored, at, classes=context.classes).to_dicts(),
+        "subgroups": _subgroups(scored, fit, context),
         "moved": what_moved(scored, fit, deployed=deployed, baseline=baseline),
         "baseline": None if baseline is None else baseline_report(scored, baseline, deployed or at),
         "deployed": None
@@ -93,3 +134,19 @@ def full_report(
             "crossings": crossings(paired(scored, scored, deployed, at)),
         },
     }
+
+
+def _subgroups(
+    scored: pl.DataFrame, fit: ThresholdFit, context: Context
+) -> list[dict[str, Any]] | None:
+    """Rows of ``subgroup_table``; where claims were tested by group, whether all hold there."""
+    if context.groups is None:
+        return None
+    columns = groupable(context.groups) if context.subgroups is None else context.subgroups
+    tested = () if fit.certificate is None else fit.certificate.subgroups
+    rows = subgroup_table(scored, context.groups, fit.thresholds, columns).to_dicts()
+    for row in rows:
+        own = [t for t in tested if (t.column, t.group) == (row["column"], row["group"])]
+        row["holds"] = all(t.holds for t in own) if own else None
+        row["p"] = max((t.p for t in own), default=None)
+    return rows

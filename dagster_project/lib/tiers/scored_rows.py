@@ -109,6 +109,12 @@ def score_rows(
     )
 
 
+def as_text(scored: pl.DataFrame) -> pl.DataFrame:
+    """Compact rows of :func:`score_rows` as it returns them otherwise; others unchanged."""
+    text = {"predicted": pl.String(), "top_classes": pl.List(pl.String)}
+    return scored.cast({name: kind for name, kind in text.items() if name in scored.columns})
+
+
 def score_counts(table: Probabilities, labels: pl.DataFrame) -> ScoreCounts:
     """How many rows :func:`score_rows` uses and leaves out; no probabilities counts first."""
     joined = _joined(table, labels)

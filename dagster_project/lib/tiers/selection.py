@@ -17,11 +17,30 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from dagster_project.lib.errors import InputError, RefusedError, some
-from dagster_project.lib.evidence.certificate import Certificate, Claim, Terms, certify
-from dagster_project.lib.evidence.clustered import patient_sums, threshold_interval
+from dagster_project.lib.evidence.certificate import (
+    Certificate,
+    Claim,
+    ReviewedInPart,
+    Terms,
+    certify,
+    certify_reviewed,
+)
+from dagster_project.lib.evidence.clustered import (
+    connected_parts,
+    patient_sums,
+    threshold_interval,
+)
+from dagster_project.lib.evidence.partial_review import (
+    ReviewedRows,
+    at_threshold,
+    estimated_curve,
+    reviewed_rows,
+)
+from dagster_project.lib.evidence.review_bound import review_test
 from dagster_project.lib.evidence.rows import PatientRows, patient_rows
 from dagster_project.lib.tiers.curve import CurveCounts, curve_counts
 from dagster_project.lib.tiers.policy import START_WITH_ACCURACY
+from dagster_project.lib.tiers.subgroups import group_names
 from dagster_project.lib.tiers.thresholds import Thresholds, round_up
 
 if TYPE_CHECKING:
@@ -45,6 +64,12 @@ _RATES = {
     "kept_top3": ("top3", "k/n"),
 }
 """Rule -> which answers count as right, and the rate of the others that its target bounds."""
+
+_ESTIMATED = {
+    "confident_wrong_share": ("estimate", "low", "high"),
+    "covered_top1": ("top1", "top1_low", "top1_high"),
+}
+"""Rule -> columns of ``estimated_curve``: the figure and the ends of its interval."""
 
 _FALLING = {"confident_wrong_share": "lowest", "covered_top1": "highest", "kept_top3": "highest"}
 
@@ -71,6 +96,7 @@ class RuleFit(_Frozen):
     the refer threshold. ``ci95``: approximate interval of ``fitted``, null when undefined;
     ``ci95_set``: its parts, more than one where it is not connected.
     ``raised_to_certified``: ``certify.enforce`` put the certified threshold in its place.
+    ``estimated``: the statistic is the estimate from labels reviewed in part.
     """
 
     rule: str
@@ -81,6 +107,7 @@ class RuleFit(_Frozen):
     at_released: float | None
     raised_to_refer: bool
     raised_to_certified: bool = False
+    estimated: bool = False
     ci95: tuple[float, float] | None
     ci95_set: tuple[tuple[float, float], ...] | None
     alternatives: tuple[Alternative, ...]
@@ -127,6 +154,10 @@ def fit_thresholds(
     - ``kept_top3``: lowest t with top-3 of the rows at or above t >= target;
     - ``fixed``: the target itself.
 
+    Where only a sample of labels was reviewed, with known probabilities (the columns of
+    ``labels.sampling.with_reviews``), ``covered_top1`` and ``confident_wrong_share`` compare the
+    estimate for all labels (``evidence.partial_review``), not what overwriting them would give.
+
     Fitted values are rounded up to three decimals. With ``certify.enforce`` a confident value below
     the certified one is raised to it. If the confident value then lies below the refer value it is
     raised to that: the safe direction, and shown as ``raised_to_refer``.
@@ -147,11 +178,13 @@ def fit_thresholds(
         A subgroup column that ``groups`` does not have.
     """
     counts = curve_counts(scored)
+    review = _review_of(scored)
+    estimate = None if review is None else estimated_curve(review)
     rules = {
         "confident": (policy.confident.rule, policy.confident.target),
         "refer": (policy.refer.rule, policy.refer.target),
     }
-    fitted = {side: _fit(side, *rules[side], counts) for side in rules}
+    fitted = {side: _fit(side, *rules[side], counts, estimate) for side in rules}
     refer = round_up(fitted["refer"])
     own = round_up(fitted["confident"])
     certificate = certified_by(scored, policy, released=max(own, refer), groups=groups, looks=looks)
@@ -168,12 +201,13 @@ def fit_thresholds(
             target=target,
             fitted=fitted[side],
             released=released[side],
-            at_fitted=_statistic_at(rule, counts, fitted[side]),
-            at_released=_statistic_at(rule, counts, released[side]),
+            at_fitted=_statistic_at(rule, counts, estimate, fitted[side]),
+            at_released=_statistic_at(rule, counts, estimate, released[side]),
+            estimated=estimate is not None and rule in _ESTIMATED,
             raised_to_refer=side == "confident" and enforced < refer,
             raised_to_certified=side == "confident" and own < enforced,
-            **_interval(rows, rule, target, fitted[side]),
-            alternatives=_alternatives(side, rule, counts),
+            **_interval(rows, rule, target, fitted[side], estimate),
+            alternatives=_alternatives(side, rule, counts, estimate),
         )
         for side, (rule, target) in rules.items()
     }
@@ -233,12 +267,38 @@ def certified_by(
         min_coverage=asked.min_coverage or 0.0,
         models=asked.models,
     )
+    rows = patient_rows(scored, max_images=terms.max_images)
+    review = _review_of(scored, terms.max_images)
+    if review is not None:
+        tested = _reviewed_in_part(review, policy, terms)
+        return certify_reviewed(rows, claims, terms, tested, released=released, looks=looks)
     parts = {
         part: patient_rows(frame, max_images=terms.max_images)
         for part, frame in _groups(scored, groups, asked.subgroups).items()
     }
-    rows = patient_rows(scored, max_images=terms.max_images)
     return certify(rows, claims, terms, released=released, groups=parts, looks=looks)
+
+
+def _reviewed_in_part(review: ReviewedRows, policy: TierPolicy, terms: Terms) -> ReviewedInPart:
+    """How W is tested on labels reviewed in part; other claims have no valid bound there."""
+    claims = {claim.quantity: claim for claim in claims_of(policy)}
+    wrong = claims.get("confident_wrong_share")
+    curve = estimated_curve(review)
+
+    def observed(threshold: float) -> float | None:
+        found = None if curve is None else at_threshold(curve, threshold)
+        return None if found is None else found["estimate"]
+
+    if wrong is None or len(claims) > 1 or policy.certify.subgroups:
+        note = "covered top-1 and subgroups can be certified once every image in play is reviewed"
+        return ReviewedInPart(lambda _: False, observed, note)
+    n_drawn = int((review.drawn & review.reviewed).sum())
+    return ReviewedInPart(
+        review_test(review, wrong.alpha, terms.level, max_images=terms.max_images),
+        observed,
+        f"{n_drawn:,} reviewed images that were drawn at random leave much room for wrong labels "
+        "that agree with the model; more of them, or all images in play, would settle it",
+    )
 
 
 def _groups(
@@ -254,10 +314,7 @@ def _groups(
     found: dict[tuple[str, str], pl.DataFrame] = {}
     if groups is not None:
         for column in columns:
-            named = groups.select("image_uuid", pl.col(column).cast(pl.String).alias("group"))
-            joined = scored.join(named, on="image_uuid", how="left").with_columns(
-                pl.col("group").fill_null("unknown")
-            )
+            joined = scored.with_columns(group_names(scored, groups, column))
             for (group,), part in joined.sort("group").group_by("group", maintain_order=True):
                 found[column, str(group)] = part.drop("group")
     return found
@@ -274,50 +331,72 @@ def _enforced(own: float, certificate: Certificate | None) -> float:
     return max(own, certificate.threshold)
 
 
-def _interval(rows: PatientRows, rule: str, target: float, fitted: float) -> dict[str, Any]:
+def _interval(
+    rows: PatientRows, rule: str, target: float, fitted: float, estimate: pl.DataFrame | None
+) -> dict[str, Any]:
     """``ci95`` (the hull) and ``ci95_set`` (the parts) of a fitted threshold."""
-    if rule == "fixed":
+    if rule == "fixed" or rows.n_patients < 2:
         return {"ci95": None, "ci95_set": None}
+    if estimate is not None and rule in _ESTIMATED:
+        low, high = (estimate[name].to_numpy() for name in _ESTIMATED[rule][1:])
+        threshold = estimate["threshold"].to_numpy()
+        inside = ((low <= target) & (target <= high)) | (threshold == fitted)
+        return _hull(connected_parts(threshold, inside))
     right, rate = _RATES[rule]
     # the targets of these rules are shares of right, kept or referred rows: turn them round
     turned = target if rule in ("coverage", "confident_wrong_share") else 1 - target
     sums = patient_sums(rows, ~(rows.top1 if right == "top1" else rows.top3))
-    parts = threshold_interval(sums, rate, turned, fitted)
+    return _hull(threshold_interval(sums, rate, turned, fitted))
+
+
+def _hull(parts: list[tuple[float, float]] | None) -> dict[str, Any]:
     if parts is None:
         return {"ci95": None, "ci95_set": None}
     return {"ci95": (parts[0][0], parts[-1][1]), "ci95_set": tuple(parts)}
 
 
-def _fit(side: str, rule: str, target: float, counts: CurveCounts) -> float:
+def _review_of(scored: pl.DataFrame, max_images: int | None = None) -> ReviewedRows | None:
+    """The rows with what was reviewed; None where nothing was, or everything."""
+    if "inclusion_probability" not in scored.columns:
+        return None
+    partly = scored["reviewed"].any() and not scored["reviewed"].all()
+    return reviewed_rows(scored, max_images=max_images) if partly else None
+
+
+def _fit(
+    side: str, rule: str, target: float, counts: CurveCounts, estimate: pl.DataFrame | None
+) -> float:
     if rule == "fixed":
         return target
-    found = _choose(rule, target, counts)
+    values = _statistic(rule, counts, estimate)
+    found = _choose(rule, target, values)
     if found is not None:
         return float(counts.threshold[found])
-    values = _statistic(rule, counts)
-    best = values.min() if _FALLING[rule] == "lowest" else values.max()
+    best = np.nanmin(values) if _FALLING[rule] == "lowest" else np.nanmax(values)
     raise RefusedError(
         f"{side}.rule {rule}, target {target}: no threshold meets it on these {counts.total} rows; "
         f"the {_FALLING[rule]} value that can be reached is {best:.4f}. Change the target."
     )
 
 
-def _statistic(rule: str, counts: CurveCounts) -> npt.NDArray[np.float64]:
-    """(M,) what the rule compares with its target, NaN where no row is left."""
-    with np.errstate(invalid="ignore"):
-        values: npt.NDArray[np.float64] = {
-            "coverage": lambda: counts.n / counts.total,
-            "covered_top1": lambda: counts.top1 / counts.n,
-            "confident_wrong_share": lambda: counts.wrong / counts.total,
-            "share": lambda: (counts.total - counts.n) / counts.total,
-            "kept_top3": lambda: counts.top3 / counts.n,
-        }[rule]()
+def _statistic(
+    rule: str, counts: CurveCounts, estimate: pl.DataFrame | None
+) -> npt.NDArray[np.float64]:
+    """(M,) what the rule compares with its target, at every distinct score."""
+    if estimate is not None and rule in _ESTIMATED:
+        return estimate[_ESTIMATED[rule][0]].to_numpy()
+    values: npt.NDArray[np.float64] = {
+        "coverage": lambda: counts.n / counts.total,
+        "covered_top1": lambda: counts.top1 / counts.n,
+        "confident_wrong_share": lambda: counts.wrong / counts.total,
+        "share": lambda: (counts.total - counts.n) / counts.total,
+        "kept_top3": lambda: counts.top3 / counts.n,
+    }[rule]()
     return values
 
 
-def _choose(rule: str, target: float, counts: CurveCounts) -> int | None:
+def _choose(rule: str, target: float, values: npt.NDArray[np.float64]) -> int | None:
     """Index of the chosen threshold (highest score first), or None."""
-    values = _statistic(rule, counts)
     meets = values <= target if rule in ("confident_wrong_share", "share") else values >= target
     # coverage and share want the highest threshold, the others the lowest
     where = np.flatnonzero(meets)
@@ -326,22 +405,26 @@ def _choose(rule: str, target: float, counts: CurveCounts) -> int | None:
     return int(where[0] if rule in ("coverage", "share") else where[-1])
 
 
-def _statistic_at(rule: str, counts: CurveCounts, threshold: float) -> float | None:
+def _statistic_at(
+    rule: str, counts: CurveCounts, estimate: pl.DataFrame | None, threshold: float
+) -> float | None:
     """The rule's statistic over rows with score >= threshold; null if it is undefined there."""
     if rule == "fixed":
         return None
     inside = int(np.searchsorted(-counts.threshold, -threshold, side="right"))
     if inside == 0:
         return {"coverage": 0.0, "confident_wrong_share": 0.0, "share": 1.0}.get(rule)
-    return float(_statistic(rule, counts)[inside - 1])
+    return float(_statistic(rule, counts, estimate)[inside - 1])
 
 
-def _alternatives(side: str, chosen: str, counts: CurveCounts) -> tuple[Alternative, ...]:
+def _alternatives(
+    side: str, chosen: str, counts: CurveCounts, estimate: pl.DataFrame | None
+) -> tuple[Alternative, ...]:
     found = []
     for rule, target in DESIGN_TARGETS[side].items():
         if rule == chosen:
             continue
-        index = _choose(rule, target, counts)
+        index = _choose(rule, target, _statistic(rule, counts, estimate))
         fitted = None if index is None else float(counts.threshold[index])
         released = None if fitted is None else round_up(fitted)
         found.append(Alternative(rule=rule, target=target, fitted=fitted, released=released))

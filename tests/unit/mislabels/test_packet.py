@@ -70,8 +70,38 @@ def test_the_worst_candidates_and_hidden_controls_are_chosen(build: Build) -> No
     roles = dict(key.select("image_uuid", "role").rows())
     assert sorted(u for u, role in roles.items() if role == "candidate") == IDS[:6]
     controls = key.filter(pl.col("role") == "control")
-    assert set(controls["image_uuid"]) <= set(IDS[10:])
-    assert controls.select("quality", "given_label").rows() == [(None, "eczema")] * 2
+    assert set(controls["image_uuid"]) <= set(IDS[6:])
+    assert controls["given_label"].to_list() == ["eczema"] * 2
+    flagged = controls["image_uuid"].is_in(IDS[:10])
+    assert controls["quality"].is_not_null().to_list() == flagged.to_list()
+
+
+def test_every_image_of_the_frame_has_its_known_probability(build: Build) -> None:
+    summary = build()
+    key, frame = key_of(summary), pl.read_parquet(Path(str(summary["folder"])) / "frame.parquet")
+    assert frame["image_uuid"].to_list() == IDS
+    assert frame["inclusion_probability"].to_list() == [1.0] * 6 + [2 / 24] * 24
+    assert key.join(frame, on=["image_uuid", "inclusion_probability"]).height == key.height
+    assert summary["design"] == {
+        "n_frame": 30,
+        "n_flagged": 10,
+        "n_flagged_not_candidates": 4,
+        "n_pool": 24,
+        "n_examined": 2,
+        "control_probability": 2 / 24,
+    }
+
+
+def test_flagged_rows_beyond_the_worst_are_drawn_as_often_as_any_other(build: Build) -> None:
+    drawn: list[str] = []
+    wide = replace(DESIGN, n=12, control_share=0.5, reviewers=("ada",))
+    for seed in range(12):
+        key = key_of(build(replace(wide, seed=seed)))
+        drawn += key.filter(pl.col("role") == "control")["image_uuid"].to_list()
+    flagged = sum(uuid in IDS[6:10] for uuid in drawn)
+    # 72 draws, a sixth of the pool flagged: 12 expected; 2 or fewer has probability 0.0002
+    assert 3 <= flagged <= 25
+    assert len(set(drawn)) > 15
 
 
 def test_every_reviewer_gets_every_row_once_in_an_own_order(build: Build) -> None:
@@ -132,6 +162,17 @@ def test_unreadable_images_are_left_out_listed_and_replaced(build: Build, tmp_pa
     assert summary["unreadable"] == [IDS[2], IDS[4]]
     assert summary["n_candidates"] == 6
     assert IDS[7] in key_of(summary)["image_uuid"].to_list()
+    frame = pl.read_parquet(Path(str(summary["folder"])) / "frame.parquet")
+    unreadable = frame.filter(pl.col("inclusion_probability") == 0)["image_uuid"]
+    assert unreadable.to_list() == [IDS[2], IDS[4]]
+
+
+def test_an_unreadable_control_counts_as_examined(build: Build, tmp_path: Path) -> None:
+    control = key_of(build()).filter(pl.col("role") == "control")["image_uuid"][0]
+    (tmp_path / "data" / f"{control}.jpg").unlink()
+    summary = build()
+    probabilities = key_of(summary).filter(pl.col("role") == "control")["inclusion_probability"]
+    assert (summary["n_controls"], probabilities.to_list()) == (2, [3 / 24] * 2)
 
 
 def test_with_few_candidates_the_share_of_controls_is_kept(build: Build) -> None:

@@ -32,9 +32,22 @@ def report(original: pl.DataFrame) -> dict[str, Any]:
     return full_report(original, fit, DEFAULT_POLICY, context)
 
 
+CURVE = pl.DataFrame(
+    {
+        "threshold": [0.9, 0.5, 0.2],
+        "n": [7_000, 14_000, 15_561],
+        "coverage": [0.45, 0.9, 1.0],
+        "top1": [0.93, 0.8, 0.736],
+        "top3": [0.98, 0.95, 0.927],
+        "confident_wrong": [0.03, 0.18, 0.264],
+    }
+)
+"""Enough of a curve for a page; what it shows is tested with the page."""
+
+
 @pytest.fixture
 def contents(report: dict[str, Any]) -> dict[str, bytes]:
-    return bundle.release_files(report, DEFAULT_POLICY, DUMP)
+    return bundle.release_files(report, DEFAULT_POLICY, DUMP, CURVE)
 
 
 def test_a_release_has_the_files_and_keys_of_the_contract(contents: dict[str, bytes]) -> None:
@@ -75,7 +88,7 @@ def test_what_was_released_can_be_read_back_as_deployed(
 
 
 def test_unknown_tta_is_left_out_with_a_warning(report: dict[str, Any]) -> None:
-    made = bundle.release_files(report, DEFAULT_POLICY, FOREIGN)
+    made = bundle.release_files(report, DEFAULT_POLICY, FOREIGN, CURVE)
     lines = made["thresholds.env"].decode().splitlines()
     assert [line for line in lines if "TTA" in line] == [
         "# WARNING: TTA is left out: it is not known whether these probabilities"
@@ -88,7 +101,7 @@ def test_the_note_says_what_a_reader_must_know(report: dict[str, Any]) -> None:
     policy = TierPolicy.model_validate({**DEFAULT_POLICY.model_dump(), "accept": {"coverage": 0.4}})
     criteria = [{"criterion": "coverage", "bound": "at_least", "target": 0.4, "observed": 0.49}]
     report = {**report, "accept": [{**row, "met": True} for row in criteria]}
-    note = bundle.release_files(report, policy, DUMP)["report.md"].decode()
+    note = bundle.release_files(report, policy, DUMP, CURVE)["report.md"].decode()
     for said in (
         "**Provisional labels**: 12 of 15,561 reviewed; wrong ones count as wrong answers",
         "| confident | 0.8 | 0.815 | +0.015 |",
@@ -111,7 +124,7 @@ def test_the_note_says_what_a_reader_must_know(report: dict[str, Any]) -> None:
 
 def test_the_note_warns_where_rounding_changed_a_figure(report: dict[str, Any]) -> None:
     def note(made: dict[str, Any]) -> str:
-        return bundle.release_files(made, DEFAULT_POLICY, DUMP)["report.md"].decode()
+        return bundle.release_files(made, DEFAULT_POLICY, DUMP, CURVE)["report.md"].decode()
 
     coarse = {**report["selection"]["refer"], "at_released": 0.547}
     selection = {**report["selection"], "refer": coarse}
@@ -132,14 +145,14 @@ def test_the_note_warns_that_reviewed_labels_are_a_selection(
     report: dict[str, Any], n_reviewed: int | str | None, warned: bool
 ) -> None:
     labels = {**report["labels"], "n_reviewed": report["n"] if n_reviewed == "all" else n_reviewed}
-    made = bundle.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP)
+    made = bundle.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP, CURVE)
     assert ("Reviewed labels are a selection" in made["report.md"].decode()) is warned
 
 
 def test_the_same_inputs_give_the_same_bytes_and_folder(
     report: dict[str, Any], contents: dict[str, bytes], tmp_path: Path
 ) -> None:
-    again = bundle.release_files(dict(reversed(report.items())), DEFAULT_POLICY, DUMP)
+    again = bundle.release_files(dict(reversed(report.items())), DEFAULT_POLICY, DUMP, CURVE)
     assert again == contents
     first = bundle.write_release(tmp_path, contents, run={"run_id": "1"})
     second = bundle.write_release(tmp_path, again, run={"run_id": "2"})
@@ -152,7 +165,7 @@ def test_another_policy_gives_another_folder(
     report: dict[str, Any], contents: dict[str, bytes], tmp_path: Path
 ) -> None:
     strict = DEFAULT_POLICY.model_copy(update={"accept": Accept(coverage=0.4)})
-    other = bundle.release_files(report, strict, DUMP)
+    other = bundle.release_files(report, strict, DUMP, CURVE)
     assert bundle.write_release(tmp_path, contents) != bundle.write_release(tmp_path, other)
 
 
@@ -243,13 +256,13 @@ def test_the_note_says_how_many_labels_are_reviewed(
     report: dict[str, Any], provisional: bool, n_reviewed: int | None, said: str
 ) -> None:
     labels = {"version": "v", "provisional": provisional, "n_reviewed": n_reviewed}
-    made = bundle.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP)
+    made = bundle.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP, CURVE)
     assert said in made["report.md"].decode()
     assert json.loads(made["metadata.json"])["labels"] == labels
 
 
 def test_a_note_without_deployed_thresholds_says_they_are_not_known(report: dict[str, Any]) -> None:
-    made = bundle.release_files({**report, "deployed": None}, DEFAULT_POLICY, DUMP)
+    made = bundle.release_files({**report, "deployed": None}, DEFAULT_POLICY, DUMP, CURVE)
     note = made["report.md"].decode()
     assert "| confident | not known | 0.815 | not known |" in note
     assert "Who changes tier" not in note

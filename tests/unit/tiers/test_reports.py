@@ -28,6 +28,7 @@ def rows(dtype: type[pl.DataType] = pl.Float64, **columns: Any) -> pl.DataFrame:
             "image_uuid": list("abcdef"),
             "patient_id": list("ppqqrr"),
             "label": list("xxyyzz"),
+            "predicted": list("xyyxxz"),
             "score": pl.Series([t[0] for t in top] + [0.3], dtype=dtype),
             "rank": rank,
             "top1": [r == 0 for r in rank],
@@ -166,6 +167,7 @@ def test_the_full_report_has_the_keys_of_the_contract() -> None:
     assert set(report) == {
         *("n", "thresholds", "full_coverage", "tiers", "outcomes", "selection", "labels"),
         *("baseline", "deployed", "estimand", "intervals", "patients", "moved", "accept"),
+        *("label_noise", "partial_review", "calibration", "per_class", "subgroups"),
     }
     chosen = report["selection"]["confident"]
     assert (chosen["rule"], chosen["target"], chosen["fitted"]) == ("coverage", 0.3, 0.8)

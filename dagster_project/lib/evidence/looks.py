@@ -56,7 +56,7 @@ def count_look(path: Path, image_uuids: Iterable[str], what: Mapping[str, str | 
     files.make_folder(path.parent)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known = read_ledger(path)
+        known = read_looks(path)
         place = 1
         for row in known:
             if row["look"] == entry["look"]:
@@ -68,7 +68,7 @@ def count_look(path: Path, image_uuids: Iterable[str], what: Mapping[str, str | 
     return place
 
 
-def read_ledger(path: Path) -> list[dict[str, Any]]:
+def read_looks(path: Path) -> list[dict[str, Any]]:
     """Every look, oldest first; none where there is no file. Errors as :func:`count_look`."""
     if not path.exists():
         return []

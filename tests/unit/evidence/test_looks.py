@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.evidence.ledger import count_look, read_ledger
+from dagster_project.lib.evidence.looks import count_look, read_looks
 
 ROWS = [f"image_{i:04d}" for i in range(2000)]
 
@@ -18,7 +18,7 @@ def look(path: Path, labels: str, rows: list[str] = ROWS) -> int:
 def test_every_new_combination_is_one_more_look_and_the_same_again_is_none(tmp_path: Path) -> None:
     ledger = tmp_path / "store" / "looks.jsonl"
     assert [look(ledger, name) for name in "aabca"] == [1, 1, 2, 3, 1]
-    assert len(read_ledger(ledger)) == 3
+    assert len(read_looks(ledger)) == 3
 
 
 def test_rows_that_changed_a_little_are_the_same_rows_and_others_are_not(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_two_processes_do_not_lose_a_look(tmp_path: Path) -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    assert len(read_ledger(ledger)) == 6
+    assert len(read_looks(ledger)) == 6
 
 
 def test_a_spoilt_ledger_is_refused_by_row(tmp_path: Path) -> None:

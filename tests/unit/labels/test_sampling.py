@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dagster_project.lib.errors import InputError
+from dagster_project.lib.labels.sampling import (
+    Packet,
+    apply_reviewed,
+    choose_packet,
+    design_of,
+    read_packets,
+    read_reviewed,
+    with_reviews,
+)
+
+CLASSES = ("acne", "eczema")
+
+
+def packet(name: str, asked: str, frame: str = "abcdef") -> Packet:
+    probability = [1.0 if uuid in asked else 0.25 for uuid in frame]
+    return Packet(
+        name,
+        pl.DataFrame(
+            {
+                "image_uuid": list(frame),
+                "asked": [uuid in asked for uuid in frame],
+                "inclusion_probability": probability,
+            }
+        ),
+    )
+
+
+def cleaned(**status: str) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "image_uuid": list("abcdef"),
+            "given_label": ["acne"] * 6,
+            "status": [status.get(uuid, "given") for uuid in "abcdef"],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("packets", "chosen"),
+    [
+        pytest.param([packet("1", "abc"), packet("2", "ab")], "2", id="most_completely_returned"),
+        pytest.param([packet("1", "a"), packet("2", "ab")], "2", id="the_larger_of_equal_ones"),
+        pytest.param([packet("2", "ab"), packet("1", "ab")], "1", id="then_by_name"),
+        pytest.param([packet("1", "cd")], None, id="not_returned"),
+        pytest.param([packet("1", "xy", "xy")], None, id="of_other_images"),
+        pytest.param([], None, id="none"),
+    ],
+)
+def test_one_packet_is_chosen(packets: list[Packet], chosen: str | None) -> None:
+    found = choose_packet(packets, cleaned(a="confirmed", b="unsure"))
+    assert (found and found.name) == chosen
+
+
+def test_scored_rows_say_what_was_asked() -> None:
+    scored = pl.DataFrame({"image_uuid": ["e", "a", "b", "c"], "score": [0.1, 0.2, 0.3, 0.4]})
+    known = cleaned(a="confirmed", b="tie", c="corrected")
+    found = with_reviews(scored, known, packet("1", "ab", "abc").design)
+    assert found.columns[2:] == ["given_label", "reviewed", "asked", "inclusion_probability"]
+    assert found.select("image_uuid", "reviewed", "asked", "inclusion_probability").rows() == [
+        ("e", False, False, None),
+        ("a", True, True, 1.0),
+        ("b", False, True, 1.0),
+        ("c", True, False, 0.25),
+    ]
+    without = with_reviews(scored, known, None)
+    assert without["inclusion_probability"].null_count() == 4
+    assert without["reviewed"].to_list() == [False, True, False, True]
+
+
+def test_packets_are_read_and_older_ones_passed_over(tmp_path: Path) -> None:
+    for name in ("aa", "bb"):
+        (tmp_path / name).mkdir()
+        pl.DataFrame({"image_uuid": ["a"]}).write_parquet(tmp_path / name / "key.parquet")
+    frame = pl.DataFrame({"image_uuid": ["a", "b"], "inclusion_probability": [1.0, 0.5]})
+    frame.write_parquet(tmp_path / "bb" / "frame.parquet")
+    (only,) = read_packets(tmp_path)
+    assert only.name == "bb"
+    assert only.design.rows() == [("a", True, 1.0), ("b", False, 0.5)]
+    assert read_packets(tmp_path / "nothing") == []
+
+
+def write(folder: Path, rows: str) -> Path:
+    path = folder / "reviewed.csv"
+    path.write_text("image_uuid,label,inclusion_probability\n" + rows)
+    return path
+
+
+def test_reviewed_labels_take_the_place_of_given_ones(tmp_path: Path) -> None:
+    reviewed = read_reviewed(
+        write(tmp_path, "a,eczema,1\nb,unsure,0.5\nc,not_usable,.5\nd,acne,\n"), CLASSES
+    )
+    given = pl.DataFrame({"image_uuid": list("abcde"), "label": ["acne"] * 5})
+    found = apply_reviewed(given, reviewed)
+    assert found["label"].to_list() == ["eczema", "acne", None, "acne", "acne"]
+    assert found["status"].to_list() == ["corrected", "unsure", "not_usable", "confirmed", "given"]
+    assert design_of(reviewed, given["image_uuid"]).rows() == [
+        ("a", True, 1.0),
+        ("b", True, 0.5),
+        ("c", True, 0.5),
+        ("d", False, 0.5),
+        ("e", False, 0.5),
+    ]
+
+
+def test_unequal_probabilities_say_nothing_of_rows_that_are_not_listed() -> None:
+    reviewed = pl.DataFrame(
+        {"image_uuid": ["a", "b"], "label": ["acne"] * 2, "inclusion_probability": [0.2, 0.4]}
+    )
+    design = design_of(reviewed, pl.Series(["a", "b", "c"]))
+    assert design["inclusion_probability"].to_list() == [0.2, 0.4, None]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        pytest.param("a,acne,0\n", r"row 2, column inclusion_probability", id="zero"),
+        pytest.param("a,acne,1\nb,acne,1.5\n", "row 3, column inclusion_prob", id="over_one"),
+        pytest.param("a,acne,nan\n", "row 2, column inclusion_probability", id="nan"),
+        pytest.param("a,acne,half\n", "row 2, column inclusion_probability", id="text"),
+        pytest.param("a,acne,1\na,acne,1\n", "row 3, column image_uuid: a second", id="twice"),
+        pytest.param("a,,1\n", "row 2, column label: empty", id="no_label"),
+        pytest.param(",acne,1\n", "row 2, column image_uuid: empty", id="no_id"),
+        pytest.param("a,akne,1\n", 'row 2, column label: unknown class "akne"', id="class"),
+    ],
+)
+def test_a_bad_reviewed_file_is_refused(tmp_path: Path, rows: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_reviewed(write(tmp_path, rows), CLASSES)
+
+
+def test_a_review_of_an_unknown_image_is_refused() -> None:
+    reviewed = pl.DataFrame(
+        {"image_uuid": ["x"], "label": ["acne"], "inclusion_probability": [1.0]}
+    )
+    given = pl.DataFrame({"image_uuid": ["a"], "label": ["acne"]})
+    with pytest.raises(InputError, match="1 unknown images: 'x'"):
+        apply_reviewed(given, reviewed)
