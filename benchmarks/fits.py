@@ -1,8 +1,8 @@
 """Curve, fits and scoring beside what one would write without them, and beside the peers.
 
-Run ``python benchmarks/fits.py`` (20 minutes, most of them for ten million rows; 2 GB of disk), or
+Run ``python benchmarks/fits.py`` (20 minutes, most of them for ten million rows; 3 GB of disk), or
 ``python benchmarks/fits.py 15561 1000000`` for some sizes only. Everything that is compared runs in
-one process on the same rows, in turns: ratios are of medians, with the lowest and highest of a turn.
+one process on the same rows, in turns: ratios are of medians, beside the quickest and the slowest.
 The loop over every distinct score is run at 15,561 rows only; nothing is extrapolated. Peers
 (``pip install '.[bench]'``) are left out, with a line, where they are not installed.
 """
@@ -77,7 +77,7 @@ def loop_over_scores(scored: pl.DataFrame) -> object:
 
 def _loop(scored: pl.DataFrame, thresholds: npt.NDArray[Any]) -> list[tuple[float, ...]]:
     score, top1, top3 = (scored[c].to_numpy() for c in ("score", "top1", "top3"))
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for threshold in thresholds:
         mask = score >= threshold
         n = int(mask.sum())
@@ -103,8 +103,8 @@ def peers(scored: pl.DataFrame) -> dict[str, Job]:
         found["MAPIE, precision at 100 thresholds"] = lambda: BinaryClassificationController(
             lambda rows: rows, precision, target_level=0.9, confidence_level=0.95
         ).calibrate(both, right.astype(int))
-    except ImportError:
-        print("MAPIE: not installed, left out")
+    except ImportError as error:
+        print(f"MAPIE is left out: {error}")
     try:
         import torch  # noqa: PLC0415
         from torch_uncertainty.metrics.classification import AURC  # noqa: PLC0415
@@ -117,16 +117,16 @@ def peers(scored: pl.DataFrame) -> dict[str, Job]:
             return metric.compute()
 
         found["torch-uncertainty, AURC of every row"] = area
-    except ImportError:
-        print("torch-uncertainty: not installed, left out")
+    except ImportError as error:
+        print(f"torch-uncertainty is left out: {error}")
     try:
         from fd_shifts.analysis.rc_stats import RiskCoverageStats  # noqa: PLC0415
 
         found["fd-shifts, curve and AURC"] = lambda: (
             RiskCoverageStats(confids=score, residuals=1.0 - right).aurc
         )
-    except ImportError:
-        print("fd-shifts: not installed, left out")
+    except ImportError as error:
+        print(f"fd-shifts is left out: {error}")
     return found
 
 
@@ -168,7 +168,7 @@ def compare(n: int) -> list[dict[str, Any]]:
         scoring["score: max, rank, three best by argsort"] = lambda: with_argsort(probs, true)
     spent = timed(fits, turns)
     if n == EVERY_SCORE:
-        spent |= timed({"loop over every distinct score": lambda: loop_over_scores(scored)}, 3)
+        spent |= timed({"loop over every distinct score": lambda: loop_over_scores(scored)}, 5)
     spent |= timed(scoring, min(turns, 5))
     base = statistics.median(spent["counts and fits"])
     rows = [
