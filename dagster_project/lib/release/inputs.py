@@ -90,9 +90,12 @@ def refit_files(
     classes = paths.get("classes")
     table = open_probabilities(_many(paths, "probs"), classes)
     given = labels_of(paths.get("labels"), table)
-    scored, labels = _scored(paths, table, given)
+    labels, reviews = _in_force(paths, table, given)
+    version = given_version(labels)  # before the rows are scored: it takes as much memory
+    scored = score_rows(table, labels, compact=True)
+    if reviews is not None:
+        scored = sampling.with_reviews(scored, *reviews)
     baseline = _baseline(paths, table, labels)
-    version = given_version(labels)
     n_reviewed = None
     if "reviewed" in scored.columns:
         n_reviewed = int(scored["reviewed"].sum())
@@ -119,7 +122,7 @@ def refit_files(
         looks=looks,
         classes=provenance.classes,
     )
-    del table, given, labels  # the fit needs none of them, and may need the memory
+    del table, given, labels, reviews  # the fit needs none of them, and may need the memory
     return refit(scored, policy, context, provenance, max_change=options["max_change"])
 
 
@@ -158,21 +161,19 @@ def refit_rows(
     )
 
 
-def _scored(
+def _in_force(
     paths: Paths, table: Probabilities, given: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Scored rows and the labels in force: as given, or with reviewed ones in their place."""
+) -> tuple[pl.DataFrame, tuple[pl.DataFrame, pl.DataFrame] | None]:
+    """Labels as given, or with reviewed ones in their place; and what says which are reviewed."""
     path = paths.get("reviewed_labels")
     if path is None:
-        return score_rows(table, given, compact=True), given
+        return given, None
     reviewed = sampling.read_reviewed(path, table.classes)
     cleaned = sampling.apply_reviewed(given, reviewed)
     labels = cleaned.select("image_uuid", "label")
     if "patient_id" in given.columns:
         labels = labels.join(given.select("image_uuid", "patient_id"), on="image_uuid", how="left")
-    design = sampling.design_of(reviewed, table.frame["image_uuid"])
-    scored = score_rows(table, labels, compact=True)
-    return sampling.with_reviews(scored, cleaned, design), labels
+    return labels, (cleaned, sampling.design_of(reviewed, table.frame["image_uuid"]))
 
 
 def _baseline(paths: Paths, table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame | None:
