@@ -3,16 +3,17 @@
 Belongs: reading and checking it, from a dump or brought from elsewhere.
 Does not: making it (``inference``), labels (``labels``), any statistic.
 Concept: one row an image, keyed by ``image_uuid``; K sigmoid outputs in [0, 1] that need not sum
-to 1; class names travel with the file. N = rows, K = classes.
+to 1; class names travel with the file. N = rows, K = classes. A table that is only scored may stay
+on disk: its rows are read, its probabilities pass by in batches.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -27,6 +28,36 @@ if TYPE_CHECKING:
 
 VIEWS = ("probs", "probs_production_plain", "probs_full_tta", "probs_full_plain")
 """Deployed view (production-shaped questionnaire, TTA) first; the other three for comparison."""
+
+ROW_COLUMNS = ("image_uuid", "patient_id", "error", "label", "true_idx")
+"""Columns that say what a row is; all that is read of a file whose probabilities stay on disk."""
+
+
+BATCH_VALUES = 2_000_000
+"""Probabilities of one view that :class:`ProbabilityFiles` holds at a time."""
+
+
+class Probabilities(Protocol):
+    """What scoring needs of a table, be its probabilities in memory or on disk."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """(K,) names, unique; order of the outputs."""
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """(N,) rows, as in :class:`ProbabilityTable`."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The file's key-value metadata."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64: how the deployed view is stored."""
+
+    def batches(self) -> Iterator[tuple[int, npt.NDArray[np.floating[Any]]]]:
+        """The deployed view, in order: the first row of a batch, and its (B, K) values."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +83,15 @@ class ProbabilityTable:
         """(N, K) the deployed view."""
         return self.views["probs"]
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """How the deployed view is stored."""
+        return self.probs.dtype
+
+    def batches(self) -> Iterator[tuple[int, npt.NDArray[np.floating[Any]]]]:
+        """The deployed view, as one batch."""
+        yield 0, self.probs
+
     def scored(self) -> ProbabilityTable:
         """Only the rows that have probabilities."""
         keep = (
@@ -65,6 +105,92 @@ class ProbabilityTable:
             {name: view[keep] for name, view in self.views.items()},
             self.metadata,
         )
+
+
+@dataclass(frozen=True)
+class ProbabilityFiles:
+    """A table whose probabilities stay in its files; they are checked whenever they pass by.
+
+    Attributes
+    ----------
+    classes, frame, metadata : as in :class:`ProbabilityTable`.
+    dtype : of the deployed view: float32 if every file stores that, else float64.
+    files : each parquet file, its number of rows, and what it was when they were read (inode, size,
+        time), in the order of ``frame``.
+    """
+
+    classes: tuple[str, ...]
+    frame: pl.DataFrame
+    metadata: Mapping[str, str]
+    dtype: np.dtype[Any]
+    files: tuple[tuple[Path, int, tuple[int, int, int]], ...]
+
+    def batches(
+        self, rows: int | None = None
+    ) -> Iterator[tuple[int, npt.NDArray[np.floating[Any]]]]:
+        """The deployed view, in order: the first row of a batch, and its (B, K) values.
+
+        Parameters
+        ----------
+        rows : of a batch at most; None: as many as have :data:`BATCH_VALUES` values.
+
+        Raises
+        ------
+        InputError
+            Values as :func:`read_probabilities` refuses them, in any view, once their file is
+            read to its end; or a file has been replaced since it was opened.
+        """
+        at_most = rows or max(1, BATCH_VALUES // len(self.classes))
+        first = 0
+        for path, height, stamp in self.files:
+            part = self.frame.slice(first, height)
+            _check_stamp(path, stamp)
+            for row, values in _checked_batches(path, part, self.classes, at_most):
+                yield first + row, values.astype(self.dtype, copy=False)
+            _check_stamp(path, stamp)
+            first += height
+
+
+def open_probabilities(paths: Sequence[Path], classes_file: Path | None = None) -> ProbabilityFiles:
+    """Read everything but the probabilities, which :meth:`ProbabilityFiles.batches` reads.
+
+    Parameters and errors as :func:`read_probabilities`.
+    """
+    fallback, wanted = _class_names(paths, classes_file)
+    parts: dict[str, ProbabilityTable] = {}
+    dtypes: list[np.dtype[Any]] = []
+    stamps: list[tuple[int, int, int]] = []
+    for path in paths:
+        stamps.append(_stamp(path))
+        schema = tables.read_schema(path)
+        table = tables.read_arrow(path, ROW_COLUMNS)
+        name = str(path)
+        parts[name] = _rows(name, table, schema.names, fallback, wanted)
+        dtypes.append(_dtypes(name, schema, parts[name].classes)["probs"])
+    joined = _one_table(parts)
+    if joined.frame.is_empty():
+        raise InputError(f"{some(paths, 1)}: the table has no rows")
+    return ProbabilityFiles(
+        joined.classes,
+        joined.frame,
+        joined.metadata,
+        np.result_type(*dtypes),
+        tuple(
+            (path, parts[str(path)].frame.height, stamp)
+            for path, stamp in zip(paths, stamps, strict=True)
+        ),
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = tables.existing(path).stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _check_stamp(path: Path, stamp: tuple[int, int, int]) -> None:
+    # rows of one file and probabilities of another would be joined by position
+    if _stamp(path) != stamp:
+        raise InputError(f"{path}: it was replaced while it was read; run again")
 
 
 def read_probabilities(paths: Sequence[Path], classes_file: Path | None = None) -> ProbabilityTable:
@@ -82,19 +208,26 @@ def read_probabilities(paths: Sequence[Path], classes_file: Path | None = None) 
         No rows, duplicate id, a value outside [0, 1] or NaN, wrong width, classes that differ
         between files, from ``classes_file``, or are not known.
     """
-    if not paths:
-        raise InputError("no probability files given")
-    named = {str(path): tables.read_arrow(path) for path in paths}
-    if len(named) < len(paths):
-        raise InputError(f"{some(paths)}: a file is given twice; give each once")
+    fallback, wanted = _class_names(paths, classes_file)
     table = from_arrow(
-        named,
-        _classes_beside(paths) if classes_file is None else None,
-        wanted_classes=None if classes_file is None else read_classes(classes_file),
+        {str(path): tables.read_arrow(path) for path in paths}, fallback, wanted_classes=wanted
     )
     if table.frame.is_empty():
-        raise InputError(f"{some(named, 1)}: the table has no rows")
+        raise InputError(f"{some(paths, 1)}: the table has no rows")
     return table
+
+
+def _class_names(
+    paths: Sequence[Path], classes_file: Path | None
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Names for files that bring none, and names that every file must have."""
+    if not paths:
+        raise InputError("no probability files given")
+    if len({str(path) for path in paths}) < len(paths):
+        raise InputError(f"{some(paths)}: a file is given twice; give each once")
+    if classes_file is None:
+        return _classes_beside(paths), None
+    return None, read_classes(classes_file)
 
 
 def _classes_beside(paths: Sequence[Path]) -> tuple[str, ...] | None:
@@ -119,27 +252,34 @@ def from_arrow(
     fallback_classes : names for a table that brings none.
     wanted_classes : names that every table must have, no more and no fewer.
     """
-    parts = [
-        _checked(name, table, fallback_classes, wanted_classes) for name, table in named.items()
-    ]
-    first = parts[0]
-    names = list(named)
-    for name, part in zip(names[1:], parts[1:], strict=True):
-        if part.classes != first.classes:
+    parts = {
+        name: _checked(name, table, fallback_classes, wanted_classes)
+        for name, table in named.items()
+    }
+    joined = _one_table(parts)
+    views = [v for v in VIEWS if all(v in part.views for part in parts.values())]
+    values = {v: np.concatenate([part.views[v] for part in parts.values()]) for v in views}
+    return ProbabilityTable(joined.classes, joined.frame, values, joined.metadata)
+
+
+def _one_table(parts: Mapping[str, ProbabilityTable]) -> ProbabilityTable:
+    """The rows of all parts as one table without views; of one model, each image once."""
+    names = list(parts)
+    first = parts[names[0]]
+    for name in names[1:]:
+        if parts[name].classes != first.classes:
             raise InputError(
                 f"{name}: its classes differ from those of {names[0]}; dump both with one model"
             )
-        _same_model(names[0], first, name, part)
-    views = [v for v in VIEWS if all(v in part.views for part in parts)]
-    frame = pl.concat([part.frame for part in parts], how="diagonal_relaxed")
+        _same_model(names[0], first, name, parts[name])
+    frame = pl.concat([part.frame for part in parts.values()], how="diagonal_relaxed")
     twice = tables.duplicates(frame, "image_uuid")
     if twice:
         raise InputError(
             f"{some(names, 1)}: column image_uuid: {some(twice)} on more than one row; "
             "each image may appear once"
         )
-    joined = {v: np.concatenate([part.views[v] for part in parts]) for v in views}
-    return ProbabilityTable(first.classes, frame, joined, _joined_metadata(parts))
+    return ProbabilityTable(first.classes, frame, {}, _joined_metadata(list(parts.values())))
 
 
 def _joined_metadata(parts: Sequence[ProbabilityTable]) -> dict[str, str]:
@@ -240,7 +380,26 @@ def _checked(
     fallback: Sequence[str] | None,
     wanted: Sequence[str] | None,
 ) -> ProbabilityTable:
-    columns = table.column_names
+    part = _rows(name, table, table.column_names, fallback, wanted)
+    failed = _failed(part.frame)
+    views = _values(name, table, part.classes, failed)
+    for view, values in views.items():
+        bad = _bad_rows(values, failed)
+        if bad.size:
+            row = int(bad[0])
+            raise _range_error(name, view, (row, values[row]), part.frame, bad.size)
+        values[failed] = np.nan  # whatever stands in a row with an error is no probability
+    return ProbabilityTable(part.classes, part.frame, views, part.metadata)
+
+
+def _rows(
+    name: str,
+    table: pa.Table,
+    columns: Sequence[str],
+    fallback: Sequence[str] | None,
+    wanted: Sequence[str] | None,
+) -> ProbabilityTable:
+    """Everything but the views, of a table that has at least :data:`ROW_COLUMNS` of ``columns``."""
     tables.require_columns(name, columns, ["image_uuid"])
     metadata = tables.metadata_of(table)
     classes = _classes(name, columns, metadata, fallback, wanted)
@@ -252,23 +411,45 @@ def _checked(
     if frame["image_uuid"].null_count():
         row = int(frame["image_uuid"].is_null().arg_max() or 0) + 1
         raise InputError(f"{name} row {row}, column image_uuid: empty; every row needs an id")
-    failed = (
-        frame["error"].is_not_null().to_numpy()
-        if "error" in frame.columns
-        else np.zeros(frame.height, dtype=bool)
-    )
     label = _labels(name, table, classes)
     if label is not None:
         frame = frame.with_columns(label)
-    if "probs" in columns:
-        present = [v for v in VIEWS if v in columns]
-        views = {v: _matrix(name, v, table, len(classes), failed) for v in present}
-    else:
-        views = {"probs": _from_columns(name, table, classes)}
-    for view, values in views.items():
-        _check_range(name, view, values, frame["image_uuid"], failed)
-        values[failed] = np.nan  # whatever stands in a row with an error is no probability
-    return ProbabilityTable(classes, frame, views, metadata)
+    return ProbabilityTable(classes, frame, {}, metadata)
+
+
+def _failed(frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    """(N,) which rows have an error in place of probabilities."""
+    if "error" not in frame.columns:
+        return np.zeros(frame.height, dtype=bool)
+    return frame["error"].is_not_null().to_numpy()
+
+
+def _checked_batches(
+    path: Path, frame: pl.DataFrame, classes: Sequence[str], at_most: int
+) -> Iterator[tuple[int, npt.NDArray[np.floating[Any]]]]:
+    """The deployed view of one file in batches, while every view is checked.
+
+    A value out of range is raised at the end of the file, because the message counts them.
+    """
+    name, failed = str(path), _failed(frame)
+    columns = _value_columns(tables.read_schema(path).names, classes)
+    faults: dict[str, tuple[int, npt.NDArray[np.floating[Any]], int]] = {}
+    first = 0
+    for table in tables.read_arrow_batches(path, columns, at_most):
+        here = failed[first : first + table.num_rows]
+        views = _values(name, table, classes, here, first)
+        for view, values in views.items():
+            bad = _bad_rows(values, here)
+            if bad.size:
+                found = faults.get(view, (first + int(bad[0]), values[bad[0]], 0))
+                faults[view] = (*found[:2], found[2] + bad.size)
+        if not faults:
+            views["probs"][here] = np.nan
+            yield first, views["probs"]
+        first += table.num_rows
+    for view in (v for v in VIEWS if v in faults):
+        row, values, n = faults[view]
+        raise _range_error(name, view, (row, values), frame, n)
 
 
 def _classes(
@@ -327,23 +508,70 @@ def _check_wanted(where: str, found: Sequence[str], wanted: Sequence[str] | None
     raise InputError(f"{where}: {said}. Rename or remove columns, or correct the file of --classes")
 
 
+def _value_columns(columns: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """The columns with probabilities: the views, else one a class."""
+    if "probs" in columns:
+        return [view for view in VIEWS if view in columns]
+    return [f"prob_{name}" for name in classes]
+
+
+def _dtypes(name: str, schema: pa.Schema, classes: Sequence[str]) -> dict[str, np.dtype[Any]]:
+    """How each view is held: float32 if it is stored so, else float64; other types are refused."""
+    import pyarrow as pa
+
+    if "probs" in schema.names:
+        kinds = {view: schema.field(view).type for view in VIEWS if view in schema.names}
+        for view, kind in kinds.items():
+            if not (_is_list(kind) and _is_number(kind.value_type)):
+                raise InputError(
+                    f"{name}, column {view}: expected lists of {len(classes)} numbers, got {kind}"
+                )
+        stored = {view: [kind.value_type] for view, kind in kinds.items()}
+    else:
+        for column in (f"prob_{c}" for c in classes):
+            if not _is_number(found := schema.field(column).type):
+                raise InputError(
+                    f"{name}, column {column}: expected numbers, got {found}; "
+                    "rename it if it is no class"
+                )
+        stored = {"probs": [schema.field(f"prob_{c}").type for c in classes]}
+    return {
+        view: np.dtype(np.float32 if all(map(pa.types.is_float32, kinds)) else np.float64)
+        for view, kinds in stored.items()
+    }
+
+
+def _values(
+    name: str,
+    table: pa.Table,
+    classes: Sequence[str],
+    failed: npt.NDArray[np.bool_],
+    first: int = 0,
+) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    """Each view as a matrix, not yet checked; ``first`` rows of the file come before this table."""
+    dtypes = _dtypes(name, table.schema, classes)
+    if "probs" not in table.column_names:
+        columns = [table.column(f"prob_{c}").to_numpy() for c in classes]
+        return {"probs": np.stack(columns, axis=1).astype(dtypes["probs"])}
+    return {
+        view: _matrix(name, view, table, (first, len(classes)), failed, dtype)
+        for view, dtype in dtypes.items()
+    }
+
+
 def _matrix(
-    name: str, view: str, table: pa.Table, width: int, failed: npt.NDArray[np.bool_]
+    name: str,
+    view: str,
+    table: pa.Table,
+    first_and_width: tuple[int, int],
+    failed: npt.NDArray[np.bool_],
+    dtype: np.dtype[Any],
 ) -> npt.NDArray[np.floating[Any]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    first, width = first_and_width
     column = table.column(view).combine_chunks()
-    listed = (
-        pa.types.is_list(column.type)
-        or pa.types.is_large_list(column.type)
-        or pa.types.is_fixed_size_list(column.type)
-    )
-    if not (listed and _is_number(column.type.value_type)):
-        raise InputError(
-            f"{name}, column {view}: expected lists of {width} numbers, got {column.type}"
-        )
-    dtype = np.float32 if pa.types.is_float32(column.type.value_type) else np.float64
     values = np.full((len(column), width), np.nan, dtype=dtype)
     lengths = pc.list_value_length(column).fill_null(-1).to_numpy(zero_copy_only=False)
     wrong = np.flatnonzero((lengths != width) & ~((lengths == -1) & failed))
@@ -351,7 +579,7 @@ def _matrix(
         row = int(wrong[0])
         got = "nothing" if lengths[row] == -1 else f"{lengths[row]} numbers"
         raise InputError(
-            f"{name} row {row + 1}, column {view}: {got} where there are {width} classes; "
+            f"{name} row {first + row + 1}, column {view}: {got} where there are {width} classes; "
             "pass the right --classes or mend the row"
         )
     present = column.filter(pc.is_valid(column))
@@ -360,18 +588,12 @@ def _matrix(
     return values
 
 
-def _from_columns(
-    name: str, table: pa.Table, classes: Sequence[str]
-) -> npt.NDArray[np.floating[Any]]:
-    for column in (f"prob_{c}" for c in classes):
-        if not _is_number(found := table.column(column).type):
-            raise InputError(
-                f"{name}, column {column}: expected numbers, got {found}; "
-                "rename it if it is no class"
-            )
-    columns = [table.column(f"prob_{c}").to_numpy() for c in classes]
-    dtype = np.float32 if all(c.dtype == np.float32 for c in columns) else np.float64
-    return np.stack(columns, axis=1).astype(dtype)
+def _is_list(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -380,22 +602,30 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
-def _check_range(
+def _bad_rows(
+    values: npt.NDArray[np.floating[Any]], failed: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Rows with a value that is no probability, of those without an error."""
+    if values.size and values.min() >= 0 and values.max() <= 1:  # false where one is NaN
+        return np.zeros(0, dtype=np.int64)
+    with np.errstate(invalid="ignore"):
+        return np.flatnonzero(~((values >= 0) & (values <= 1)).all(axis=1) & ~failed)
+
+
+def _range_error(
     name: str,
     view: str,
-    values: npt.NDArray[np.floating[Any]],
-    ids: pl.Series,
-    failed: npt.NDArray[np.bool_],
-) -> None:
-    with np.errstate(invalid="ignore"):
-        bad = ~((values >= 0) & (values <= 1)).all(axis=1) & ~failed
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        value = values[row][~((values[row] >= 0) & (values[row] <= 1))][0]
-        raise InputError(
-            f'{name} row {row + 1}, column {view}: {value} (image "{ids[row]}") is not in [0, 1]; '
-            f"{int(bad.sum())} such rows. Export sigmoid outputs, not logits."
-        )
+    at: tuple[int, npt.NDArray[np.floating[Any]]],
+    frame: pl.DataFrame,
+    rows: int,
+) -> InputError:
+    row, values = at
+    value = values[~((values >= 0) & (values <= 1))][0]
+    image = frame["image_uuid"][row]
+    return InputError(
+        f'{name} row {row + 1}, column {view}: {value} (image "{image}") is not in [0, 1]; '
+        f"{rows} such rows. Export sigmoid outputs, not logits."
+    )
 
 
 def _labels(name: str, table: pa.Table, classes: Sequence[str]) -> pl.Series | None:
@@ -403,7 +633,7 @@ def _labels(name: str, table: pa.Table, classes: Sequence[str]) -> pl.Series | N
     if "label" in columns:
         label = pl.Series(pl.from_arrow(table.column("label"))).cast(pl.String).rename("label")
         check_known(pl.DataFrame(label).with_row_index(tables.ROW, 1), classes, source=name)
-        return label
+        return label.cast(pl.Enum(classes)).cast(pl.String)  # each name in memory once
     if "true_idx" in columns:
         index = pl.Series(pl.from_arrow(table.column("true_idx")))
         if not index.dtype.is_numeric():

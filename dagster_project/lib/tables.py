@@ -9,11 +9,13 @@ spreadsheet shows it.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from polars import selectors as cs
@@ -23,10 +25,12 @@ from dagster_project.lib.files import publish
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MAX_CSV_BYTES = 1 << 30
 MAX_PARQUET_ROWS = 20_000_000
 MAX_CELL = 100_000
+_READ_BYTES = 1 << 20
 ROW = "__row"
 """Column that :func:`read_table` adds to a CSV on request: the row number a person sees."""
 
@@ -170,23 +174,47 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise InputError(f"{path.name}: a column's type cannot be read ({reason})") from None
 
 
-def read_arrow(path: Path) -> pa.Table:
-    """Read a parquet file with its key-value metadata, the row count checked from the footer."""
+def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a parquet file with its key-value metadata, the row count checked from the footer.
+
+    ``columns``: those of them that the file has; None reads all.
+    """
+    with _opened(path) as file:
+        names = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
+        table = file.read(columns=names)
+    return table if names is None else table.select(names)
+
+
+def read_arrow_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    """The columns of a parquet file, at most ``rows`` rows at a time; checks as `read_arrow`.
+
+    Neither the file nor one of its row groups is in memory whole.
+    """
+    import pyarrow as pa
+
+    with _opened(path, buffer_size=_READ_BYTES) as file:
+        for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+            yield pa.Table.from_batches([batch]).select(list(columns))
+
+
+@contextmanager
+def _opened(path: Path, *, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
+    """A parquet file whose row count and column names are in order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     existing(path)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=buffer_size) as file:
             if file.metadata.num_rows > MAX_PARQUET_ROWS:
                 raise InputError(f"{path.name}: {file.metadata.num_rows} rows is over the limit")
-            table = file.read()
+            counts = Counter(file.schema_arrow.names)
+            repeated = sorted(column for column, n in counts.items() if n > 1)
+            if repeated:
+                raise InputError(f"{path.name}: column {some(repeated)} appears twice; keep one")
+            yield file
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, error) from None
-    repeated = sorted(column for column, n in Counter(table.column_names).items() if n > 1)
-    if repeated:
-        raise InputError(f"{path.name}: column {some(repeated)} appears twice; keep one")
-    return table
 
 
 def read_schema(path: Path) -> pa.Schema:
@@ -264,24 +292,47 @@ def metadata_of(table: pa.Table) -> dict[str, str]:
 
 def duplicates(frame: pl.DataFrame, column: str) -> list[str]:
     """Values of ``column`` that stand on more than one row, in order of first appearance."""
+    if frame[column].hash().n_unique() == frame.height:  # nearly always, and for little memory
+        return []
     counts = frame.group_by(column, maintain_order=True).len()
     return counts.filter(pl.col("len") > 1)[column].cast(pl.String).to_list()
 
 
 def digest_frame(frame: pl.DataFrame) -> str:
     """First 16 hex digits of the sha256 of a frame's content (columns, dtypes, rows in order)."""
-    import hashlib
-
     import numpy as np
     import pyarrow as pa
 
-    plain = frame.with_columns(cs.array().arr.to_list()).to_arrow().replace_schema_metadata(None)
+    plain = frame.with_columns(cs.array().arr.to_list())
+    rows = pa.array(np.arange(frame.height))
     # taking every row writes fresh buffers: what lies under a null or outside a slice is not hashed
-    table = plain.take(pa.array(np.arange(frame.height))).combine_chunks()
-    sink = hashlib.sha256()
-    sink.update(str([(n, str(t)) for n, t in frame.schema.items()]).encode())
-    buffer = pa.BufferOutputStream()
-    with pa.ipc.new_stream(buffer, table.schema) as writer:
+    table = pa.Table.from_arrays(
+        [
+            plain.select(name).to_arrow().take(rows).column(0).combine_chunks()
+            for name in plain.columns  # one at a time, for the sake of memory
+        ],
+        schema=plain.head(0).to_arrow().schema.remove_metadata(),
+    )
+    sink = _Hashing()
+    sink.write(str([(n, str(t)) for n, t in frame.schema.items()]).encode())
+    with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    sink.update(buffer.getvalue())
-    return sink.hexdigest()[:16]
+    del table
+    pa.default_memory_pool().release_unused()  # a gigabyte, after ten million labels
+    return sink.sha256.hexdigest()[:16]
+
+
+class _Hashing(io.RawIOBase):
+    """A file that only hashes what is written to it."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Hash ``data``."""
+        self.sha256.update(data)
+        return len(data)

@@ -28,7 +28,7 @@ from dagster_project.lib.tiers.thresholds import ENV_NAMES, Thresholds
 if TYPE_CHECKING:
     import polars as pl
 
-    from dagster_project.lib.probability_table import ProbabilityTable
+    from dagster_project.lib.probability_table import Probabilities
     from dagster_project.lib.tiers.policy import TierPolicy
 
 SUMS = "SHA256SUMS"
@@ -88,7 +88,7 @@ DUMP_FACTS = ("dtype", "device", "code_version", "preprocess_digest", "exif_orie
 """What a dump says of its arithmetic and its pixels, as text."""
 
 
-def provenance_of(table: ProbabilityTable, counts: ScoreCounts) -> Provenance:
+def provenance_of(table: Probabilities, counts: ScoreCounts) -> Provenance:
     """Provenance as the table's own metadata states it.
 
     Raises

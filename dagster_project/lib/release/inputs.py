@@ -22,20 +22,20 @@ from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.labels import sampling
 from dagster_project.lib.labels.given import given_version, join_labels, read_labels
-from dagster_project.lib.probability_table import read_probabilities
+from dagster_project.lib.probability_table import open_probabilities
 from dagster_project.lib.release import bundle
 from dagster_project.lib.release.environment import environment, environment_changes
 from dagster_project.lib.release.refit import RefitResult, refit
 from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, groups_in
 from dagster_project.lib.tiers.policy import parse_policy, policy_sha256, read_policy
-from dagster_project.lib.tiers.scored_rows import labels_in, score_counts, score_rows
+from dagster_project.lib.tiers.scored_rows import as_text, labels_in, score_counts, score_rows
 from dagster_project.lib.tiers.thresholds import Thresholds, read_deployed
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from dagster_project.lib.probability_table import ProbabilityTable
+    from dagster_project.lib.probability_table import Probabilities
     from dagster_project.lib.tiers.policy import TierPolicy
 
 Paths = Mapping[str, Path]
@@ -88,11 +88,14 @@ def refit_files(
     """
     policy = _policy(paths, options)
     classes = paths.get("classes")
-    table = read_probabilities(_many(paths, "probs"), classes)
+    table = open_probabilities(_many(paths, "probs"), classes)
     given = labels_of(paths.get("labels"), table)
-    scored, labels = _scored(paths, table, given)
+    labels, reviews = _in_force(paths, table, given)
+    version = given_version(labels)  # before the rows are scored: it takes as much memory
+    scored = score_rows(table, labels, compact=True)
+    if reviews is not None:
+        scored = sampling.with_reviews(scored, *reviews)
     baseline = _baseline(paths, table, labels)
-    version = given_version(labels)
     n_reviewed = None
     if "reviewed" in scored.columns:
         n_reviewed = int(scored["reviewed"].sum())
@@ -117,8 +120,9 @@ def refit_files(
         groups=None if metadata is None else tables.read_table(metadata, ["image_uuid"]),
         subgroups=options.get("subgroups"),
         looks=looks,
-        classes=table.classes,
+        classes=provenance.classes,
     )
+    del table, given, labels, reviews  # the fit needs none of them, and may need the memory
     return refit(scored, policy, context, provenance, max_change=options["max_change"])
 
 
@@ -157,32 +161,31 @@ def refit_rows(
     )
 
 
-def _scored(
-    paths: Paths, table: ProbabilityTable, given: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Scored rows and the labels in force: as given, or with reviewed ones in their place."""
+def _in_force(
+    paths: Paths, table: Probabilities, given: pl.DataFrame
+) -> tuple[pl.DataFrame, tuple[pl.DataFrame, pl.DataFrame] | None]:
+    """Labels as given, or with reviewed ones in their place; and what says which are reviewed."""
     path = paths.get("reviewed_labels")
     if path is None:
-        return score_rows(table, given), given
+        return given, None
     reviewed = sampling.read_reviewed(path, table.classes)
     cleaned = sampling.apply_reviewed(given, reviewed)
     labels = cleaned.select("image_uuid", "label")
     if "patient_id" in given.columns:
         labels = labels.join(given.select("image_uuid", "patient_id"), on="image_uuid", how="left")
-    design = sampling.design_of(reviewed, table.frame["image_uuid"])
-    return sampling.with_reviews(score_rows(table, labels), cleaned, design), labels
+    return labels, (cleaned, sampling.design_of(reviewed, table.frame["image_uuid"]))
 
 
-def _baseline(paths: Paths, table: ProbabilityTable, labels: pl.DataFrame) -> pl.DataFrame | None:
+def _baseline(paths: Paths, table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame | None:
     """What is compared with: other probabilities, other labels, or both; None: neither."""
     old, path = _many(paths, "baseline"), paths.get("baseline_labels")
     if not old and path is None:
         return None
-    before = read_probabilities(old, paths.get("classes")) if old else table
-    return score_rows(before, labels if path is None else labels_of(path, before))
+    before = open_probabilities(old, paths.get("classes")) if old else table
+    return score_rows(before, labels if path is None else labels_of(path, before), compact=True)
 
 
-def labels_of(path: Path | None, table: ProbabilityTable) -> pl.DataFrame:
+def labels_of(path: Path | None, table: Probabilities) -> pl.DataFrame:
     """Labels from a file, or those that travel with the table; an unknown image is an error."""
     if path is None:
         return labels_in(table)
@@ -333,5 +336,5 @@ def _deployed(paths: Paths, options: Mapping[str, Any]) -> Thresholds | None:
 def _digest(frame: pl.DataFrame) -> str:
     whole = hashlib.sha256()
     for part in frame.iter_slices(_SLICE):
-        whole.update(tables.digest_frame(part).encode())
+        whole.update(tables.digest_frame(as_text(part)).encode())
     return whole.hexdigest()

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+_BLOCK = 1 << 14
+
+
 @dataclass(frozen=True)
 class CurveCounts:
     """Counts of rows at or above each distinct score, highest score first; M distinct scores.
@@ -44,40 +47,59 @@ class CurveCounts:
         wrong: npt.NDArray[np.int64] = self.n - self.top1
         return wrong
 
+    def inside(self, threshold: float) -> int:
+        """How many of the M distinct scores are at or above ``threshold``."""
+        below = np.searchsorted(self.threshold[::-1], threshold, side="left")
+        return int(self.threshold.size - below)
+
 
 def curve_counts(scored: pl.DataFrame) -> CurveCounts:
     """Count rows for every distinct score at once, in O(N log N).
 
     The bits of a non-negative float sort like the float, and those of a value in [0, 1] leave the
     two highest free: score and both flags are packed into one integer, and one sort of plain
-    integers orders all three.
+    integers orders all three. What follows runs in blocks that stay in the processor's cache.
 
     Parameters
     ----------
     scored : (N,) rows with ``score`` in [0, 1], ``top1`` and ``top3``.
     """
-    score = scored["score"].to_numpy()
-    word = np.uint32 if score.dtype == np.float32 else np.uint64
-    # the sign bit of a -0.0 is shifted out as well
-    keys: npt.NDArray[Any] = np.left_shift(score.view(word), word(2))
-    keys |= scored["top1"].cast(pl.UInt8).to_numpy()
-    keys |= scored["top3"].cast(pl.UInt8).to_numpy() << np.uint8(1)
+    keys, dtype = _packed(scored)
     keys.sort()
-    keys = keys[::-1]
-    bits = keys >> word(2)
-    last = np.empty(bits.size, dtype=bool)
-    if bits.size:
+    threshold = np.empty(keys.size)
+    n, top1, top3 = (np.empty(keys.size, dtype=np.int64) for _ in range(3))
+    found = top1_above = top3_above = 0
+    for high in range(keys.size, 0, -_BLOCK):
+        low = max(0, high - _BLOCK)
+        block = keys[low:high][::-1].copy()  # highest score first
+        bits = block >> 2
+        last = np.empty(block.size, dtype=bool)  # of its score: ties enter together
         np.not_equal(bits[1:], bits[:-1], out=last[:-1])
-        last[-1] = True
-    ends = np.flatnonzero(last)
-    return CurveCounts(
-        threshold=bits[ends].view(score.dtype).astype(np.float64),
-        n=ends + 1,
-        # summed in the keys' own type, which holds any row count, and widened afterwards: a
-        # cumsum that converts as it goes is several times slower
-        top1=np.cumsum(keys & word(1), dtype=word)[ends].astype(np.int64),
-        top3=np.cumsum((keys >> word(1)) & word(1), dtype=word)[ends].astype(np.int64),
-    )
+        last[-1] = low == 0 or keys[low - 1] >> 2 != bits[-1]
+        ends = np.flatnonzero(last)
+        here = slice(found, found + ends.size)
+        threshold[here] = bits[ends].view(dtype)
+        np.add(ends, keys.size - high + 1, out=n[here])
+        # both flags in one word, 16 bits apart: a block has fewer rows than those can count
+        flags = block & 3
+        both = np.cumsum((flags | flags << 15) & 0x10001, dtype=keys.dtype)
+        counted = both[ends].astype(np.int64)
+        np.add(counted & 0xFFFF, top1_above, out=top1[here])
+        np.add(counted >> 16, top3_above, out=top3[here])
+        top1_above += int(both[-1]) & 0xFFFF
+        top3_above += int(both[-1]) >> 16
+        found += ends.size
+    return CurveCounts(threshold[:found], n[:found], top1[:found], top3[:found])
+
+
+def _packed(scored: pl.DataFrame) -> tuple[npt.NDArray[Any], np.dtype[Any]]:
+    """(N,) integers: the score's bits, then ``top3``, then ``top1``; and the score's dtype."""
+    score = scored["score"].to_numpy()
+    top1, top3 = (scored[name].to_numpy().view(np.uint8) for name in ("top1", "top3"))
+    # the sign bit of a -0.0 is shifted out as well
+    keys: npt.NDArray[Any] = np.left_shift(score.view(f"u{score.dtype.itemsize}"), 2)
+    keys |= top1 | top3 << 1
+    return keys, score.dtype
 
 
 def coverage_curve(scored: pl.DataFrame) -> pl.DataFrame:

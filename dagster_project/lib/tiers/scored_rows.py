@@ -8,6 +8,7 @@ the order of the input never matters. N = rows, K = classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,11 @@ from dagster_project.lib.labels.given import check_known
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from dagster_project.lib.probability_table import ProbabilityTable
+    from dagster_project.lib.probability_table import Probabilities
 
 TOP = 3
+_BLOCK_VALUES = 200_000
+"""Probabilities that are turned and compared at a time: what fits a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class ScoreCounts:
         return asdict(self)
 
 
-def labels_in(table: ProbabilityTable) -> pl.DataFrame:
+def labels_in(table: Probabilities) -> pl.DataFrame:
     """The labels that travel with the table: ``image_uuid, label``.
 
     Raises
@@ -55,7 +58,9 @@ def labels_in(table: ProbabilityTable) -> pl.DataFrame:
     return table.frame.select("image_uuid", "label")
 
 
-def score_rows(table: ProbabilityTable, labels: pl.DataFrame) -> pl.DataFrame:
+def score_rows(
+    table: Probabilities, labels: pl.DataFrame, *, compact: bool = False
+) -> pl.DataFrame:
     """Join probabilities and labels, and score each row of the deployed view.
 
     Parameters
@@ -63,6 +68,8 @@ def score_rows(table: ProbabilityTable, labels: pl.DataFrame) -> pl.DataFrame:
     table : (N, K) probabilities.
     labels : ``image_uuid, label`` (optional ``patient_id``, used where ``table`` has none). A null
         label is no label; labels of images that are not in ``table`` are not used.
+    compact : ``predicted`` and ``top_classes`` as ``Enum`` of the classes in place of text: a byte
+        or two a name instead of sixteen.
 
     Returns
     -------
@@ -86,28 +93,29 @@ def score_rows(table: ProbabilityTable, labels: pl.DataFrame) -> pl.DataFrame:
             f"none of the {joined.height} images has probabilities and a label; "
             "check that image_uuid means the same in both"
         )
-    frame = joined.filter(keep)
-    probs = table.probs[frame["__at"].to_numpy()]
-    names = pl.Series("classes", list(table.classes), dtype=pl.String)
-    positions = {name: i for i, name in enumerate(table.classes)}
-    true = frame["label"].replace_strict(positions, return_dtype=pl.Int64).to_numpy()
-    rank = rank_of_truth(probs, true)
-    values, index = _largest(probs)
-    items = range(values.shape[1])
+    frame = joined.filter(keep).sort("image_uuid")
+    known = pl.Enum(table.classes)
+    names = pl.Series("classes", list(table.classes), dtype=known if compact else pl.String)
+    true = frame["label"].cast(known).to_physical().to_numpy()
+    rank, values, index = _scores(table, frame["__at"].to_numpy(), true)
     return frame.select("image_uuid", "patient_id", "label").with_columns(
         names.gather(index[:, 0]).alias("predicted"),
         pl.Series("score", np.ascontiguousarray(values[:, 0])),
-        pl.Series("rank", rank, dtype=pl.Int32),
+        pl.Series("rank", rank),
         pl.Series("top1", rank == 0),
         pl.Series("top3", rank < TOP),
-        pl.concat_list([pl.Series(np.ascontiguousarray(values[:, j])) for j in items]).alias(
-            "top_probs"
-        ),
-        pl.concat_list([names.gather(index[:, j]) for j in items]).alias("top_classes"),
+        pl.Series("top_probs", values).arr.to_list(),
+        names.gather(index.ravel()).reshape(index.shape).arr.to_list().alias("top_classes"),
     )
 
 
-def score_counts(table: ProbabilityTable, labels: pl.DataFrame) -> ScoreCounts:
+def as_text(scored: pl.DataFrame) -> pl.DataFrame:
+    """Compact rows of :func:`score_rows` as it returns them otherwise; others unchanged."""
+    text = {"predicted": pl.String(), "top_classes": pl.List(pl.String)}
+    return scored.cast({name: kind for name, kind in text.items() if name in scored.columns})
+
+
+def score_counts(table: Probabilities, labels: pl.DataFrame) -> ScoreCounts:
     """How many rows :func:`score_rows` uses and leaves out; no probabilities counts first."""
     joined = _joined(table, labels)
     without_probs = int((~joined["has_probs"]).sum())
@@ -128,28 +136,61 @@ def rank_of_truth(
     >>> rank_of_truth(np.array([[.5, .5, .1], [.2, .7, .1]]), np.array([0, 1])).tolist()
     [1, 0]
     """
-    own = np.take_along_axis(probs, true[:, None], axis=1)
-    rank: npt.NDArray[np.int32] = ((probs >= own).sum(axis=1) - 1).astype(np.int32)
+    rank = np.empty(len(probs), dtype=np.int32)
+    for block in _blocks(probs):
+        rank[block] = _rank(probs[block].T.copy(), true[block])
     return rank
 
 
-def _largest(
-    probs: npt.NDArray[np.floating[Any]],
-) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]:
-    """(N, min(3, K)) largest values and their columns, equal ones in column order."""
-    left = probs.copy()
-    rows = np.arange(len(left))
-    columns = []
-    for _ in range(min(TOP, probs.shape[1])):
-        best = left.argmax(axis=1)  # argmax takes the first of equal ones
-        columns.append(best)
-        left[rows, best] = -1.0
-    index = np.stack(columns, axis=1)
-    return np.take_along_axis(probs, index, axis=1), index
+def _scores(
+    table: Probabilities, at: npt.NDArray[np.integer[Any]], true: npt.NDArray[np.integer[Any]]
+) -> tuple[
+    npt.NDArray[np.int32], npt.NDArray[np.floating[Any]], npt.NDArray[np.unsignedinteger[Any]]
+]:
+    """Rank of the truth (M,), largest values and their classes (M, min(3, K)), batch by batch.
+
+    Parameters
+    ----------
+    at, true : (M,) rows of ``table``, each once, and the class of each.
+    """
+    place = np.full(table.frame.height, -1, dtype=np.int32)
+    place[at] = np.arange(at.size)
+    width = len(table.classes)
+    rank = np.empty(at.size, dtype=np.int32)
+    values = np.empty((at.size, min(TOP, width)), dtype=table.dtype)
+    index = np.empty(values.shape, dtype=np.min_scalar_type(width))
+    classes = np.arange(width, dtype=index.dtype)[:, None]
+    for first, probs in table.batches():
+        for block in _blocks(probs):
+            to = place[first + block.start : first + block.stop]
+            turned = probs[block][to >= 0].T.copy()  # a row a class: comparisons run along images
+            to = to[to >= 0]
+            rank[to] = _rank(turned, true[to])
+            for item in range(values.shape[1]):
+                best = turned.max(axis=0)
+                # of equal ones the first class
+                column = np.where(turned == best, classes, index.dtype.type(width)).min(axis=0)
+                values[to, item], index[to, item] = best, column
+                turned[column, np.arange(to.size)] = -1
+    return rank, values, index
 
 
-def _joined(table: ProbabilityTable, labels: pl.DataFrame) -> pl.DataFrame:
-    """Every row of the table with ``label``, ``patient_id``, ``has_probs`` and its position."""
+def _rank(
+    turned: npt.NDArray[np.floating[Any]], true: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.int32]:
+    own = turned[true, np.arange(true.size)]
+    rank: npt.NDArray[np.int32] = np.add.reduce(turned >= own, axis=0, dtype=np.int32) - 1
+    return rank
+
+
+def _blocks(probs: npt.NDArray[np.floating[Any]]) -> Iterator[slice]:
+    rows = max(1, _BLOCK_VALUES // probs.shape[1])
+    for first in range(0, len(probs), rows):
+        yield slice(first, min(first + rows, len(probs)))
+
+
+def _joined(table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame:
+    """Every row of the table with ``label``, ``patient_id``, ``has_probs`` and its row number."""
     _check_labels(table.classes, labels)
     frame = table.frame.select(
         "image_uuid",
@@ -161,7 +202,10 @@ def _joined(table: ProbabilityTable, labels: pl.DataFrame) -> pl.DataFrame:
     wanted = ["image_uuid", "label"]
     if "patient_id" not in frame.columns and "patient_id" in labels.columns:
         wanted.append("patient_id")
-    joined = frame.join(labels.select(wanted), on="image_uuid", how="left").sort("image_uuid")
+    if labels["image_uuid"].equals(frame["image_uuid"]):  # as they come from the table itself
+        joined = frame.with_columns(labels.select(wanted[1:]))
+    else:
+        joined = frame.join(labels.select(wanted), on="image_uuid", how="left")
     if "patient_id" not in joined.columns:
         joined = joined.with_columns(pl.lit(None, dtype=pl.String).alias("patient_id"))
     return joined
