@@ -67,9 +67,6 @@ _CRITERIA = {
 }
 
 
-_VERDICTS = {"keep": "Keep", "nudge": "Nudge", "stop": "Stop and look"}
-
-
 def tiers_section(report: Mapping[str, Any]) -> Section:
     """Tiers, outcomes per 1,000, acceptance criteria and the rates over patients."""
     known = (report.get("intervals") or {}).get("images") or {}
@@ -157,8 +154,7 @@ def moved_section(report: Mapping[str, Any]) -> Section:
     found, title = report.get("moved"), "What moved"
     parts: list[Part] = []
     if found:
-        verdict = _VERDICTS.get(str(found["verdict"]), words(str(found["verdict"])))
-        parts.append(Text(f"{verdict}. {found.get('sentence') or ''}".strip(), strong=True))
+        parts.append(Text(str(found["sentence"]), strong=True))  # it begins with the verdict
         rows = [
             (
                 name(item["name"]),
