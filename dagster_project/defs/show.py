@@ -110,23 +110,23 @@ def rule_table(fit: "ThresholdFit") -> "pl.DataFrame":
     return pl.DataFrame(rows, schema={**texts, **numbers}, orient="row")
 
 
-def certificate_table(report: Mapping[str, Any]) -> "pl.DataFrame":
-    """What the certificate says, one row a claim; no rows where none was asked for."""
+def certificate(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the certificate says: a row a claim, and why not, in words."""
     import polars as pl
 
     found = report["selection"]["confident"]["certificate"]
-    rows = [] if found is None else [
+    if found is None:
+        return {"certificate": "not asked for"}
+    rows = [
         (claim["quantity"], claim["target"], claim["observed"], found["status"],
-         found["threshold"], found["coverage"], found["released_is_certified"],
-         str(found["rows_needed"]), found["looks"], found["reason"])
+         found["threshold"], found["coverage"], found["released_is_certified"])
         for claim in found["claims"]
     ]  # fmt: skip
-    schema = {
-        "claim": pl.String, "bound": pl.Float64, "observed": pl.Float64, "status": pl.String,
-        "certified_threshold": pl.Float64, "coverage": pl.Float64, "released_is_certified":
-        pl.Boolean, "images_needed": pl.String, "looks": pl.Int64, "reason": pl.String,
-    }  # fmt: skip
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    names = ("bound", "observed", "status", "certified_at", "coverage", "released_holds")
+    types = (pl.Float64, pl.Float64, pl.String, pl.Float64, pl.Float64, pl.Boolean)
+    schema = {"claim": pl.String, **dict(zip(names, types, strict=True))}
+    shown = {"certificate": table(pl.DataFrame(rows, schema=schema, orient="row"))}
+    return shown if found["reason"] is None else {**shown, "not_certified": found["reason"]}
 
 
 def subgroup_table(report: Mapping[str, Any]) -> "pl.DataFrame":

@@ -231,9 +231,9 @@ def tier_report(
         data_version=dg.DataVersion(digest(report)),
         metadata={
             "tiers": show.table(tiers),
-            "certificate": show.table(show.certificate_table(report)),
+            **show.certificate(report),
             "moved": show.table(show.moved_table(report)),
-            "subgroups": show.table(show.subgroup_table(report)),
+            "subgroups_worst_first": show.table(show.subgroup_table(report), limit=15),
             **show.link(page, settings),
             **show.link(path, settings),
             **show.picture(histogram, "confidence_by_tier", settings),
@@ -276,7 +276,7 @@ def evaluation_summary(
                 )
             ),
             "tiers": show.table(tiers),
-            "certificate": show.table(show.certificate_table(report)),
+            **show.certificate(report),
             "moved": show.table(show.moved_table(report)),
             **({"verdict": report["moved"]["sentence"]} if report["moved"] else {}),
             **show.link(settings.report_dir / "report.html", settings),
