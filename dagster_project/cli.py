@@ -154,9 +154,14 @@ def refit(options: argparse.Namespace) -> None:
     from dagster_project.lib.release import refit as fitting
     from dagster_project.lib.release.diff import deployed_lines
     from dagster_project.lib.release.people import os_user, run_facts
+    from dagster_project.lib.release.signatures import releases_root
 
     _check_writable(options.out)
     out = fitting.prepare_out(options.out)
+    if releases_root(out) is not None:
+        raise InputError(
+            f"{out}: lies among releases, which are never replaced; pass another --out"
+        )
     _check_writable(out.parent)  # an existing folder is replaced there
     files = inputs.named_files(
         options.probs,

@@ -282,10 +282,17 @@ def _tier_lines(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         for field, label in (("share", "share"), ("top1", "top-1"), ("top3", "top-3")):
             pair = old["tiers"][tier][field], new["tiers"][tier][field]
             lines.append(f"{tier + ' ' + label:34}{_percent(pair[0]):>14}{_percent(pair[1]):>15}")
-    for outcome in ("confident_wrong", "possible_miss"):
+    for outcome in ("possible_miss", "confident_wrong"):
         pair = 1000 * old["outcomes"][outcome], 1000 * new["outcomes"][outcome]
         label = outcome.replace("_", " ") + " per 1,000"
         lines.append(f"{label:34}{pair[0]:>14.1f}{pair[1]:>15.1f}")
+    estimates = [
+        f"{1000 * report['partial_review']['confident_wrong']['estimate']:.1f}"
+        if report["partial_review"] and report["partial_review"]["confident_wrong"]["estimate"]
+        else "-"
+        for report in (old, new)
+    ]
+    lines.append(f"{'  estimated for all labels':34}{estimates[0]:>14}{estimates[1]:>15}")
     lines.append(f"{'images scored':34}{old['n']:>14}{new['n']:>15}")
     return lines
 
@@ -345,7 +352,8 @@ def _where_to_look(root: Path, settings: Settings, seconds: float) -> str:
     here = Path.cwd()
     root = root.relative_to(here) if root.is_relative_to(here) else root
     places = {
-        "releases/latest/report.md": "the release, one page",
+        "releases/latest/report.html": "the release as a page whose thresholds can be moved",
+        "releases/latest/report.md": "the same in words",
         "report/tier_thresholds.png": "coverage curve with the thresholds marked",
         "report/mislabels/test/": "candidates, worst first, with their picture",
         "packets/": "the blind review packet",

@@ -18,6 +18,8 @@ from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
     from dagster_project.lib.release.bundle import Provenance
@@ -51,12 +53,20 @@ def deployed_thresholds(settings: Settings) -> "Thresholds | None":
     return None if found is None else found.thresholds
 
 
-def baseline_rows(settings: Settings) -> "pl.DataFrame | None":
+def baseline_file(settings: Settings) -> "Path | None":
     """The scored rows of the approved release, to compare with; None where there are none."""
     from dagster_project.lib.release.in_service import release_in_service, rows_in_service
 
     found = release_in_service(settings.releases_dir)
     return None if found is None else rows_in_service(found)
+
+
+def baseline_rows(settings: Settings) -> "pl.DataFrame | None":
+    """The rows of :func:`baseline_file`."""
+    from dagster_project.lib import tables
+
+    path = baseline_file(settings)
+    return None if path is None else tables.read_table(path, ["image_uuid", "score"])
 
 
 def author_of(tags: Mapping[str, str]) -> str:
@@ -145,9 +155,9 @@ def _run_facts(
     from dagster_project.lib.release.people import run_facts
 
     rows = {inputs.SCORED: inputs.keep_rows(settings.release_inputs_dir, scored_test_rows.arrow)}
-    baseline = baseline_rows(settings)
+    baseline = baseline_file(settings)
     if baseline is not None and report["baseline"] is not None:
-        rows[inputs.BASELINE] = inputs.keep_rows(settings.release_inputs_dir, baseline.to_arrow())
+        rows[inputs.BASELINE] = baseline
     certificate = report["selection"]["confident"]["certificate"]
     options = {
         "policy": json.loads(tier_thresholds.metadata["policy"]),

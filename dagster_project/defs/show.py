@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_project.lib.files import publish
+from dagster_project.lib.files import publish_bytes
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ MAX_INLINE_BYTES = 100_000
 def picture(png: bytes, name: str, settings: Settings) -> dict[str, dg.MetadataValue[Any]]:
     """Publish ``report/<name>.png``; its path and link always, inline if it is small."""
     path = settings.report_dir / f"{name}.png"
-    with publish(path) as temp:
-        temp.write_bytes(png)
+    publish_bytes(path, png)
     shown = inline(png, name) if len(png) <= MAX_INLINE_BYTES else {}
     return {**shown, **link(path, settings)}
 
@@ -38,7 +37,9 @@ def published_picture(name: str, settings: Settings) -> dict[str, dg.MetadataVal
     path = settings.report_dir / f"{name}.png"
     if not path.is_file():
         return {}
-    return {**inline(path.read_bytes(), name), **link(path, settings)}
+    data = path.read_bytes()
+    shown = inline(data, name) if len(data) <= MAX_INLINE_BYTES else {}
+    return {**shown, **link(path, settings)}
 
 
 def inline(png: bytes, name: str) -> dict[str, dg.MetadataValue[Any]]:
@@ -126,6 +127,19 @@ def certificate_table(report: Mapping[str, Any]) -> "pl.DataFrame":
         pl.Boolean, "images_needed": pl.String, "looks": pl.Int64, "reason": pl.String,
     }  # fmt: skip
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def subgroup_table(report: Mapping[str, Any]) -> "pl.DataFrame":
+    """The subgroups with most confident wrong answers, worst first; all are in the page."""
+    import polars as pl
+
+    rows = [row for row in report["subgroups"] or () if row["confident_wrong"] is not None]
+    rows.sort(key=lambda row: (-row["confident_wrong"], row["column"], row["group"]))
+    texts = {"column": pl.String, "group": pl.String}
+    numbers = {"n": pl.Int64, "n_patients": pl.Int64, "coverage": pl.Float64}
+    rates = dict.fromkeys(("covered_top1", "confident_wrong", "refer_share"), pl.Float64)
+    schema = {**texts, **numbers, **rates, "too_few": pl.Boolean}
+    return pl.DataFrame([{name: row[name] for name in schema} for row in rows], schema=schema)
 
 
 def moved_table(report: Mapping[str, Any]) -> "pl.DataFrame":

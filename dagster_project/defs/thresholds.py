@@ -16,7 +16,7 @@ from dagster_project.defs.policy_config import PolicyConfig
 from dagster_project.defs.probabilities import whole_dump
 from dagster_project.defs.release import baseline_rows, deployed_thresholds
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.files import canonical_json, digest, write_json
+from dagster_project.lib.files import canonical_json, digest, publish_bytes, write_json
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from dagster_project.lib.probability_table import ProbabilityTable
+    from dagster_project.lib.tiers.evaluation import Context
     from dagster_project.lib.tiers.policy import TierPolicy
     from dagster_project.lib.tiers.scored_rows import ScoreCounts
     from dagster_project.lib.tiers.selection import ThresholdFit
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 OWNERS = ["team:data-science"]
 MIN_REVIEWED_SHARE = 0.1
 """Below this share of reviewed images among the scored ones, labels are called provisional."""
+
+FAILURE_PICTURES = ("reliability", "per_class", "subgroups")
 
 BASIS = ("label_version", "model_tree_hash", "dataset_version")
 
@@ -199,14 +202,28 @@ def tier_report(
     scored_test_rows: StoredTable,
     tier_thresholds: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
-    """``tier_reports.json``: tiers, outcomes, selection; the same at the deployed thresholds."""
+    """``tier_reports.json``, the page, and what fails, by class and subgroup, as pictures."""
+    from dagster_project.lib.release.html import report_html
+    from dagster_project.lib.release.refit import crossed_files, failure_files
     from dagster_project.lib.tiers import pictures
+    from dagster_project.lib.tiers.curve import coverage_curve as curve_of
+    from dagster_project.lib.tiers.evaluation import full_report
 
     scored = scored_test_rows.frame
     fit = fit_of(tier_thresholds)
-    report = report_of(scored_test_rows, tier_thresholds, settings)
+    policy = policy_of(tier_thresholds)
+    context = _context(scored_test_rows, tier_thresholds, settings)
+    report = full_report(scored, fit, policy, context)
     path = settings.report_dir / "tier_reports.json"
     write_json(path, report)
+    page = settings.report_dir / "report.html"
+    made = {
+        **failure_files(scored, report),
+        **crossed_files(scored, fit.thresholds, context),
+        page.name: report_html(report, curve_of(scored), policy),
+    }
+    for name, data in made.items():
+        publish_bytes(settings.report_dir / name, data)
     tiers = show.tier_table(report)
     histogram = pictures.histogram_png(scored, fit.thresholds)
     return dg.MaterializeResult(
@@ -216,8 +233,15 @@ def tier_report(
             "tiers": show.table(tiers),
             "certificate": show.table(show.certificate_table(report)),
             "moved": show.table(show.moved_table(report)),
+            "subgroups": show.table(show.subgroup_table(report)),
+            **show.link(page, settings),
             **show.link(path, settings),
             **show.picture(histogram, "confidence_by_tier", settings),
+            **{
+                key: value
+                for name in FAILURE_PICTURES
+                for key, value in show.published_picture(name, settings).items()
+            },
         },
     )
 
@@ -255,6 +279,7 @@ def evaluation_summary(
             "certificate": show.table(show.certificate_table(report)),
             "moved": show.table(show.moved_table(report)),
             **({"verdict": report["moved"]["sentence"]} if report["moved"] else {}),
+            **show.link(settings.report_dir / "report.html", settings),
             **show.published_picture("tier_thresholds", settings),
             **show.inline(histogram, "confidence_by_tier"),
         },
@@ -350,23 +375,31 @@ def report_of(
     scored_test_rows: StoredTable, tier_thresholds: StoredTable, settings: Settings
 ) -> dict[str, Any]:
     """``tier_reports.json`` of a fit; provisional while few of the scored images are reviewed."""
-    from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, full_report, groups_in
+    from dagster_project.lib.tiers.evaluation import full_report
 
-    version = tier_thresholds.metadata["label_version"]
-    n_reviewed = int(tier_thresholds.metadata["n_reviewed"])
-    provisional = n_reviewed < MIN_REVIEWED_SHARE * len(scored_test_rows)
     return full_report(
         scored_test_rows.frame,
         fit_of(tier_thresholds),
         policy_of(tier_thresholds),
-        Context(
-            LabelsInfo(version, provisional, n_reviewed),
-            deployed=deployed_thresholds(settings),
-            baseline=baseline_rows(settings),
-            groups=groups_in(scored_test_rows.frame),
-            subgroups=settings.subgroups,
-            classes=tuple(json.loads(tier_thresholds.metadata["classes"])),
-        ),
+        _context(scored_test_rows, tier_thresholds, settings),
+    )
+
+
+def _context(
+    scored_test_rows: StoredTable, tier_thresholds: StoredTable, settings: Settings
+) -> "Context":
+    from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, groups_in
+
+    version = tier_thresholds.metadata["label_version"]
+    n_reviewed = int(tier_thresholds.metadata["n_reviewed"])
+    provisional = n_reviewed < MIN_REVIEWED_SHARE * len(scored_test_rows)
+    return Context(
+        LabelsInfo(version, provisional, n_reviewed),
+        deployed=deployed_thresholds(settings),
+        baseline=baseline_rows(settings),
+        groups=groups_in(scored_test_rows.frame),
+        subgroups=settings.subgroups,
+        classes=tuple(json.loads(tier_thresholds.metadata["classes"])),
     )
 
 

@@ -200,6 +200,13 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
+def publish_bytes(path: Path, data: bytes) -> None:
+    """Publish ``data`` as ``path``, its folder included."""
+    make_folder(path.parent)
+    with publish(path) as temp:
+        temp.write_bytes(data)
+
+
 def write_text(path: Path, text: str) -> None:
     """Publish ``text`` as UTF-8."""
     with publish(path) as temp:

@@ -99,6 +99,14 @@ def _note_first(root: Path, ack: Ack) -> None:
     scenarios.journal_work(root, ack, note_first=True)
 
 
+def _link_first(root: Path, ack: Ack) -> None:
+    scenarios.ledger_work(root, ack, link_first=True)
+
+
+def _trust_what_is_read(root: Path, ack: Ack) -> None:
+    scenarios.ledger_work(root, ack, trust_what_is_read=True)
+
+
 PLANTED = {
     "no_fsync": _in_files("file", "fsync", _fsync_folders_only),
     "no_fsync_in_folder": _in_files("store", "fsync", _fsync_folders_only),
@@ -114,4 +122,6 @@ PLANTED = {
     "remove_then_rename": _in_files("replace", "replace_folder", _remove_then_rename),
     "unlink_then_link": _in_files("store", "point", _unlink_then_link),
     "noted_before_written": Planted("journal", _note_first),
+    "in_service_before_recorded": Planted("ledger", _link_first),
+    "record_found_unsynced": Planted("ledger", _trust_what_is_read),
 }

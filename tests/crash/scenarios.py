@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster_project.lib import files
+from dagster_project.lib.release import ledger
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -263,6 +264,56 @@ def _journal_faults(root: Path, acked: Sequence[str]) -> list[str]:
     return faults + [f"{name}: acknowledged but not noted" for name in lost]
 
 
+# releases put in service: first a line of the ledger, then the link, as an approval does it
+
+_RELEASES = ("r0", "r1", "r2")
+
+
+def _line(number: int) -> ledger.Entry:
+    before = _RELEASES[number - 1] if number else None
+    return ledger.Entry("t", _RELEASES[number], before, "approve", "B", "b", "0" * 64)
+
+
+def _ledger_prepare(root: Path) -> None:
+    (root / "releases").mkdir()
+    for name in _RELEASES:
+        (root / "releases" / name).mkdir()
+    ledger.append_entry(root / "releases", _line(0))
+    (root / "releases" / "current").symlink_to(_RELEASES[0])
+
+
+def ledger_work(
+    root: Path, ack: Ack, *, link_first: bool = False, trust_what_is_read: bool = False
+) -> None:
+    releases = root / "releases"
+    for number in (1, 2):
+        if link_first:
+            files.point(releases / "current", _RELEASES[number])
+        if number >= len(ledger.read_ledger(releases)):
+            ledger.append_entry(releases, _line(number))
+        elif not trust_what_is_read:
+            ledger.keep(releases)
+        if ledger.read_ledger(releases)[-1] == _line(number):
+            files.point(releases / "current", _RELEASES[number])
+        ack(str(number))
+
+
+def _ledger_faults(root: Path, acked: Sequence[str]) -> list[str]:
+    releases = root / "releases"
+    entries = ledger.read_ledger(releases)
+    if entries != [_line(number) for number in range(len(entries))] or not entries:
+        return [f"ledger: lost or torn, {len(entries)} entries"]
+    faults = [f"{n}: acknowledged but not in the ledger" for n in acked if int(n) >= len(entries)]
+    if not (releases / "current").is_symlink():
+        return [*faults, "current: is gone"]
+    at = _RELEASES.index((releases / "current").readlink().name)
+    if at >= len(entries):
+        faults.append("current: in service and not on record")
+    if at < max(map(int, acked), default=0):
+        faults.append("current: acknowledged but it is the old one")
+    return faults
+
+
 # a shard of a dump: segments, then one parquet file, then the segments go
 
 _SEGMENTS = 3
@@ -333,5 +384,6 @@ SCENARIOS = {
     "rival": Scenario(_store_prepare, _rival_work, _store_faults),
     "replace": Scenario(_replace_prepare, _replace_work, _replace_faults),
     "journal": Scenario(_nothing, journal_work, _journal_faults),
+    "ledger": Scenario(_ledger_prepare, ledger_work, _ledger_faults),
     "segments": Scenario(_nothing, _segments_work, _segments_faults, packages=True),
 }

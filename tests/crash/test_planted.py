@@ -16,11 +16,13 @@ SEEN_BY_KILL = {
     "remove_then_rename": ("lost", "rename"),
     "unlink_then_link": ("dangles or is gone", "symlink"),
     "noted_before_written": ("noted but not on the disk", "pwrite64"),
+    "in_service_before_recorded": ("in service and not on record", "write"),
 }
 # these need a process killed before, whose work was not synced
 AFTER_KILL = {
     "no_fsync_of_found_folders": ("acknowledged but lost", "mkdir"),
     "old_removed_unsynced": ("published but not whole", "rename"),
+    "record_found_unsynced": ("in service and not on record", "write"),
 }
 SEEN_BY_POWER_CUT = {bug: said for bug, (said, _) in SEEN_BY_KILL.items()} | {
     "no_fsync": "published but not whole",

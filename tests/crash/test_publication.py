@@ -23,6 +23,7 @@ POINTS = {
     "rival": (50, 80),
     "replace": (60, 120),
     "journal": (35, 40),
+    "ledger": (35, 30),
     "segments": (90, 100),
 }
 

@@ -498,8 +498,8 @@ def _why_not(
         return f"only thresholds that cover no image pass (down to {found:.3f})"
     if coverage < terms.min_coverage:
         return (
-            f"down to {found:.3f} the claims hold, but it covers {coverage:.1%}, below the "
-            f"policy's minimum of {terms.min_coverage:.1%}"
+            f"down to {found:.3f} the claims hold, but it covers {100 * coverage:.1f} %, below the "
+            f"policy's minimum of {100 * terms.min_coverage:.1f} %"
         )
     return None
 

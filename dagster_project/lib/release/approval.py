@@ -26,11 +26,11 @@ from dagster_project.lib.release import bundle, ledger
 from dagster_project.lib.release.people import checked_name, utc
 from dagster_project.lib.release.signatures import (
     CURRENT,
-    LEDGER,
     MEANINGS,
     Signature,
     add_signature,
     content_hash,
+    keep_signatures,
     read_signatures,
     release_problems,
     releases_root,
@@ -93,6 +93,8 @@ def approve(folder: Path, *, name: str, meaning: str, user: str, now: datetime) 
         known = next((s for s in read_signatures(folder) if s.same_as(wanted)), None)
         if known is None:
             add_signature(folder, wanted)
+        else:  # a killed process may have left it unsynced
+            keep_signatures(folder)
         signed = Approved(known or wanted, signed=known is None)
         if root is None or meaning != "approval":
             return signed
@@ -145,6 +147,8 @@ def _put_in_service(root: Path, folder: Path, signed: Approved, time: str) -> Ap
             root,
             ledger.Entry(time, folder.name, before, action, by.name, by.user, by.sha256),
         )
+    else:
+        ledger.keep(root)
     if pointed(root) != folder.name:
         files.point(root / CURRENT, folder.name)
     return Approved(signed.signature, signed.signed, action, True, before if action else None)
@@ -153,7 +157,7 @@ def _put_in_service(root: Path, folder: Path, signed: Approved, time: str) -> Ap
 @contextmanager
 def _alone(folder: Path, root: Path | None) -> Iterator[None]:
     """One at a time: among releases the ledger is locked, else the folder; a kill unlocks it."""
-    path = folder if root is None else root / LEDGER
+    path = folder if root is None else root / ledger.LEDGER
     flags = os.O_RDONLY if root is None else os.O_RDWR | os.O_CREAT
     try:
         handle = os.open(path, flags, 0o666)

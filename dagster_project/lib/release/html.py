@@ -85,6 +85,7 @@ def _page(
         "target": rule_words(policy.confident.rule, policy.confident.target),
         "claims": claims_words(report),
         "total": count(grid.total),
+        "partial": bool(report.get("partial_review")),
         "grid": GRID,
         "sides": [_side(report, pinned, key) for key in slider.SIDES],
         "certified": certified,

@@ -11,24 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dagster_project.lib import files, tables
+from dagster_project.lib import files
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.release import bundle, inputs, ledger
 from dagster_project.lib.release.approval import pointed
 from dagster_project.lib.release.signatures import (
     CURRENT,
-    LEDGER,
     Signature,
     approvals,
     release_problems,
     thresholds_of,
 )
 from dagster_project.lib.tiers.thresholds import ENV_NAMES, Thresholds, read_deployed
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -68,8 +64,8 @@ def release_in_service(root: Path) -> InService | None:
     if not entries or entries[-1].release != name:
         decided = entries[-1].release if entries else "nothing"
         raise InputError(
-            f"{root}: {LEDGER} ends with {decided}, {CURRENT} points to {name or 'nothing'}; "
-            "approve the one that shall be in service"
+            f"{root}: {ledger.LEDGER} ends with {decided}, {CURRENT} points to "
+            f"{name or 'nothing'}; approve the one that shall be in service"
         )
     folder, entry = root / name, entries[-1]
     if not folder.is_dir():
@@ -85,8 +81,8 @@ def release_in_service(root: Path) -> InService | None:
     return InService(name, folder, at, version, len(entries), entry, signed[-1])
 
 
-def rows_in_service(found: InService) -> pl.DataFrame | None:
-    """The scored rows that the release in service was fitted on; None where no copy is left.
+def rows_in_service(found: InService) -> Path | None:
+    """The copy of the scored rows that the release in service was fitted on; None if none is left.
 
     A copy that is not what the release recorded counts as none.
     """
@@ -97,7 +93,7 @@ def rows_in_service(found: InService) -> pl.DataFrame | None:
     path = Path(entry["path"])
     if not path.is_file() or files.sha256_file(path) != entry["sha256"]:
         return None
-    return tables.read_table(path, ["image_uuid", "score"])
+    return path
 
 
 def release_state(

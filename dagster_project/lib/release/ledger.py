@@ -2,8 +2,8 @@
 
 Belongs: one entry a line, reading them, adding one so that it is whole and on the disk.
 Does not: who may (``approval``), the pointer ``current`` (``approval``).
-Concept: a line is an entry if it is whole. What a killed writer left half-written is none: the next
-writer ends that line and leaves it standing, so that nothing in the file is ever changed.
+Concept: a line is an entry if it is whole. What a killed writer left half-written at the end was
+never acknowledged and is none: the next writer removes it. Nothing else is ever changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from dagster_project.lib import files
-from dagster_project.lib.release.signatures import LEDGER
+
+LEDGER = "releases.jsonl"
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,30 @@ def read_ledger(root: Path) -> list[Entry]:
 
 
 def append_entry(root: Path, entry: Entry) -> None:
-    """Add one line and flush it, whatever a killed writer left at the end.
+    """Add one line and flush it; half a line that a killed writer left at the end goes.
 
-    The caller holds the lock of ``approval``: a second writer's half line is not to be ended.
+    The caller holds the lock of ``approval``: a second writer's half line is not to be removed.
     """
-    path = root / LEDGER
     line = json.dumps(asdict(entry), sort_keys=True).encode() + b"\n"
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    handle = os.open(root / LEDGER, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        size = os.fstat(handle).st_size
-        if size and os.pread(handle, 1, size - 1) != b"\n":
+        size = os.lseek(handle, 0, os.SEEK_END)
+        last = os.pread(handle, size, 0).rpartition(b"\n")[2]
+        if last and _entry(last) is not None:  # all but its newline
             line = b"\n" + line
-        while line:  # a full disk may take a part; the rest then fails, and the next writer ends it
+        elif last:
+            os.ftruncate(handle, size - len(last))
+            os.lseek(handle, 0, os.SEEK_END)
+        while line:  # a full disk may take a part; the rest then fails
             line = line[os.write(handle, line) :]
-        os.fsync(handle)
     finally:
         os.close(handle)
+    keep(root)
+
+
+def keep(root: Path) -> None:
+    """Flush the ledger: a line that is read may be a killed writer's, and not on the disk yet."""
+    files.fsync(root / LEDGER)
     files.fsync(root)
 
 

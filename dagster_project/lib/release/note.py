@@ -28,6 +28,10 @@ _CLAIMS = {
     "confident_wrong_share": "fewer than {target} of all images confident and wrong",
     "covered_top1": "more than {target} of confident answers right",
 }
+_NOISE = {"top1": "right", "confident_wrong": "confident and wrong, of all images"}
+_WORST = 5
+"""Rows of the tables of what fails; all are in the page."""
+
 _PATIENTS = {
     "coverage": "answered confidently, mean over a patient's images",
     "confident_wrong": "confident and wrong, mean over a patient's images",
@@ -58,11 +62,19 @@ def release_note(report: Mapping[str, Any], policy: TierPolicy, tta: bool | None
         "## Protocol, fixed before the labels\n\n" + _protocol(report, policy),
         "## How the thresholds were chosen\n\n" + _selection(report, policy),
         "## Certificate\n\n" + _certificate(report),
+        *(
+            [("## Labels reviewed in part\n\n" + _partial(report))]
+            if report["partial_review"]
+            else []
+        ),
+        *([("## Label noise\n\n" + _noise(report))] if report["label_noise"]["bounds"] else []),
         "## Impact: what the tiers do\n\n" + _tiers(report),
         "## Impact: per 1,000 images\n\n" + _outcomes(report),
         "## Impact: patients\n\n" + _patients(report),
+        "## Impact: where it fails\n\n" + _fails(report),
         *([("## Who changes tier\n\n" + _crossings(report))] if report["deployed"] else []),
         *([("## Against the baseline\n\n" + _baseline(report))] if report["baseline"] else []),
+        "## Calibration\n\n" + _calibration(report["calibration"]),
         "## Limits\n\n" + _limits(report, tta),
     ]
     return "\n\n".join(parts) + "\n"
@@ -183,6 +195,105 @@ def _certificate(report: Mapping[str, Any]) -> str:
     return "\n\n".join([" ".join(said), "\n".join(lines)])
 
 
+def _partial(report: Mapping[str, Any]) -> str:
+    found = report["partial_review"]
+    rows = []
+    for name, words in (
+        ("confident_wrong", "confident and wrong, of all images"),
+        ("covered_top1", "right, of confident answers"),
+    ):
+        item = found[name]
+        figures = (_percent(item[key], 2) for key in ("given", "overwritten", "estimate"))
+        rows.append((words, *figures, _ends(item["ci95"])))
+    head = ("at the released value", "given labels", "reviews put over them", "estimate")
+    upper = found["confident_wrong"]["upper_certified"]
+    lines = [
+        f"{found['n_reviewed']:,} of {report['n']:,} images are reviewed. Reviews go where the "
+        "model disagrees with the label, so putting them over the given labels flatters it; the "
+        "estimate weighs each review by how probably its image was drawn. The rules on wrong "
+        "answers use the estimate; all other tables use the labels in force.",
+        _table((*head, "95 %, approximate"), rows),
+    ]
+    if upper is not None:
+        lines.append(f"Certified upper bound of the first line: {_percent(upper)}.")
+    return "\n\n".join([*lines, "\n".join(f"- {note}." for note in found["notes"])])
+
+
+def _noise(report: Mapping[str, Any]) -> str:
+    found = report["label_noise"]
+    rows = [
+        (row["tier"], _NOISE[row["statistic"]], _percent(row["observed"]), _percent(row["eta"]),
+         _ends((row["low"], row["high"])))
+        for row in found["bounds"]
+    ]  # fmt: skip
+    lines = [
+        "Without any assumption on which labels are wrong, if at most the share eta of them is "
+        "(declared by the policy, or the upper end of what reviews found):",
+        _table(("tier", "figure", "observed", "eta", "the true one lies in"), rows),
+    ]
+    if found["scenario"]:
+        told = []
+        for row in found["scenario"]["tiers"]:
+            if row["refused"]:
+                told.append(f"{row['tier']}: {row['refused']}")
+            elif row["top1"] is not None:
+                told.append(f"{row['tier']} {_percent(row['top1'])} right")
+        lines.append(f"Scenario, {found['scenario']['name']}: {'; '.join(told)}.")
+    return "\n\n".join(lines)
+
+
+def _fails(report: Mapping[str, Any]) -> str:
+    known = [row for row in report["per_class"] if row["recall"] is not None]
+    worst = sorted(known, key=lambda row: (row["recall"], row["class"]))[:_WORST]
+    rows = [
+        (row["class"], f"{row['n']:,}" + (" (too few)" if row["too_few"] else ""),
+         f"{_percent(row['recall'])} ({_ends((row['recall_low'], row['recall_high']))})",
+         _percent(row["confident_share"]), _percent(row["confident_wrong_predicted"]))
+        for row in worst
+    ]  # fmt: skip
+    head = ("class, worst recall first", "images", "recall (95 %, approximate)",
+            "answered confidently", "wrong, of confident answers that name it")  # fmt: skip
+    lines = [_table(head, rows)]
+    groups = [r for r in report["subgroups"] or () if r["confident_wrong"] is not None]
+    if groups:
+        bad = sorted(groups, key=lambda r: (-r["confident_wrong"], r["column"], r["group"]))
+        lines.append(
+            f"Of {len(report['subgroups'])} subgroups those with most confident wrong answers "
+            "(some look bad by chance):"
+        )
+        told = [
+            (f"{r['column']}: {r['group']}", f"{r['n']:,}" + (" (too few)" if r["too_few"] else ""),
+             f"{_percent(r['confident_wrong'])} "
+             f"({_ends((r['confident_wrong_low'], r['confident_wrong_high']))})",
+             _percent(r["coverage"]), _percent(r["refer_share"]))
+            for r in bad[:_WORST]
+        ]  # fmt: skip
+        head = ("subgroup", "images", "confident and wrong (95 %)", "confident", "referred")
+        lines.append(_table(head, told))
+    return "\n\n".join([*lines, "All classes and subgroups: `report.html`."])
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    said = [
+        f"Calibration error {_percent(found['ece'])} (equal-mass bins), bias removed "
+        f"{_percent(found['ece_debiased'])}."
+    ]
+    if found["temperature"] is not None:
+        mapped = ", ".join(
+            f"{name} {value:.3f}" for name, value in found["mapped_thresholds"].items()
+            if value is not None
+        )  # fmt: skip
+        said.append(
+            f"A temperature of {found['temperature']:.2f} would calibrate it best; the same tiers "
+            f"then lie at {mapped}. Nothing here applies it."
+        )
+    said.append(
+        f"Area under the risk-coverage curve {found['aurc']:.4f}, {found['e_aurc']:.4f} above the "
+        "best possible order."
+    )
+    return " ".join(said)
+
+
 def _needed(certificate: Mapping[str, Any]) -> str:
     at, needed = certificate["rows_needed_at"], certificate["rows_needed"]
     if at is None or needed is None:
@@ -216,7 +327,8 @@ def _selection(report: Mapping[str, Any], policy: TierPolicy) -> str:
             f"- **{side}**: fitted {fit['fitted']:.4f}, {_between(fit)}; released "
             f"{fit['released']:.3f}, rounded up."
             + (
-                f" At the released value the rule's own figure is {_percent(fit['at_released'])}."
+                f" At the released value the rule's own figure is {_percent(fit['at_released'])}"
+                + (" (estimated for all labels)." if fit["estimated"] else ".")
                 if fit["at_released"] is not None
                 else ""
             )
@@ -266,8 +378,10 @@ def _patients(report: Mapping[str, Any]) -> str:
     )
 
 
-def _ends(interval: Sequence[float] | None) -> str:
-    return "undefined" if interval is None else " to ".join(_percent(end) for end in interval)
+def _ends(interval: Sequence[float | None] | None) -> str:
+    if interval is None or None in interval:
+        return "undefined"
+    return " to ".join(_percent(end) for end in interval)
 
 
 def _tiers(report: Mapping[str, Any]) -> str:
@@ -350,8 +464,8 @@ def _limits(report: Mapping[str, Any], tta: bool | None) -> str:
     return "\n".join(lines)
 
 
-def _percent(value: float | None) -> str:
-    return "none" if value is None else f"{100 * value:.1f} %"
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "none" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -27,6 +27,7 @@ from dagster_project.lib.tiers.selection import ThresholdFit, fit_thresholds
 
 if TYPE_CHECKING:
     from dagster_project.lib.tiers.policy import TierPolicy
+    from dagster_project.lib.tiers.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,15 @@ def refit(
         "coverage_curve.png": pictures.curve_png(curve, fit, deployed=deployed, scored=scored),
         "confidence_histogram.png": pictures.histogram_png(scored, at),
         "possible_item_sweep.png": pictures.sweep_png(sweep, at.possible_item),
-        **_failures(scored, report),
-        **_crossed(scored, fit, context),
+        **failure_files(scored, report),
+        **crossed_files(scored, fit.thresholds, context),
         **made,
     }
     return RefitResult(fit, report, blocked, bundle.with_sums(contents))
 
 
-def _failures(scored: pl.DataFrame, report: dict[str, Any]) -> dict[str, bytes]:
-    """Where it fails, as tables and pictures: calibration, classes, subgroups."""
+def failure_files(scored: pl.DataFrame, report: dict[str, Any]) -> dict[str, bytes]:
+    """Where it fails, as tables and pictures by file name: calibration, classes, subgroups."""
     temperature = report["calibration"]["temperature"]
     made = {"reliability.png": reliability_png(scored, temperature)}
     for name, rows, draw in (
@@ -98,13 +99,12 @@ def _failures(scored: pl.DataFrame, report: dict[str, Any]) -> dict[str, bytes]:
     return made
 
 
-def _crossed(scored: pl.DataFrame, fit: ThresholdFit, context: Context) -> dict[str, bytes]:
+def crossed_files(scored: pl.DataFrame, new: Thresholds, context: Context) -> dict[str, bytes]:
     """``crossed_images.csv``, where there is something to compare with."""
     if context.deployed is None and context.baseline is None:
         return {}
     before = scored if context.baseline is None else context.baseline
-    old = context.deployed or fit.thresholds
-    pairs = movement.paired(scored, before, old, fit.thresholds)
+    pairs = movement.paired(scored, before, context.deployed or new, new)
     return {"crossed_images.csv": movement.crossed_images(pairs).write_csv().encode()}
 
 

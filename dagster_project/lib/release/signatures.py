@@ -18,12 +18,11 @@ from typing import Any
 from dagster_project.lib import files
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.release import bundle
+from dagster_project.lib.release.ledger import LEDGER
 
 MEANINGS = ("review", "approval")
 CURRENT, LATEST = "current", "latest"
 """Links in a folder of releases: the one in service, and the newest candidate."""
-
-LEDGER = "releases.jsonl"
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,12 @@ def add_signature(folder: Path, signature: Signature) -> None:
     """Extend ``approval.json`` by one signature, in one step; the others stay as they are."""
     entries = [asdict(entry) for entry in [*read_signatures(folder), signature]]
     files.write_text(folder / bundle.APPROVAL, json.dumps(entries, indent=2, sort_keys=True) + "\n")
+
+
+def keep_signatures(folder: Path) -> None:
+    """Flush ``approval.json``, which somebody may have published and not lived to flush."""
+    files.fsync(folder / bundle.APPROVAL)
+    files.fsync(folder)
 
 
 def approvals(folder: Path) -> list[Signature]:

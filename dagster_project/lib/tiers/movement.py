@@ -245,8 +245,8 @@ def _old_on_new(scored: pl.DataFrame, baseline: pl.DataFrame | None, old: Thresh
         ("confident", old.confident, "is confident and wrong in", now[2], then and then[2]),
     ]
     return [
-        f"{name} {value:g} now {does} {share:.1%} of images"
-        + ("" if before is None else f" (before: {before:.1%})")
+        f"{name} {value:g} now {does} {100 * share:.1f} % of images"
+        + ("" if before is None else f" (before: {100 * before:.1f} %)")
         for name, value, does, share, before in said
     ]
 
@@ -262,7 +262,7 @@ def _verdict(
             f"the first answer is right less often ({100 * top1['difference']:+.2f} points)"
         )
     if new_wrong > STOP_NEW_WRONG:
-        reasons.append(f"{new_wrong:.1%} of images become confident and wrong")
+        reasons.append(f"{100 * new_wrong:.1f} % of images become confident and wrong")
     if reasons:
         return "stop", f"Stop and look: {'; '.join(reasons)}."
     outside = [row for row in thresholds if row["inside_interval"] is False]

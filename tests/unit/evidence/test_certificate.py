@@ -116,7 +116,7 @@ def test_a_certificate_that_covers_too_little_is_none() -> None:
     assert found.rows_needed == "never"
     little = certify(rows, [W], replace(TERMS, min_coverage=0.5), released=0.2)
     assert little.reason is not None
-    assert "covers 0.0%" not in little.reason
+    assert "covers 0.0 %" not in little.reason
 
 
 def test_both_claims_are_held_along_one_sequence_and_quoted_apart_at_half_delta() -> None:

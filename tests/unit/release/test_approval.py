@@ -288,21 +288,27 @@ ENTRY = ledger.Entry("t", "new", "old", "approve", "Bert", "bert", "0" * 64)
     [
         pytest.param(b'{"time": "2026', 2, id="torn"),
         pytest.param(b"\0" * 512, 2, id="zeros"),
-        pytest.param(b"\xff\xfe\n[1]\nnull\n", 2, id="no_entries"),
         pytest.param(json.dumps(ENTRY.__dict__).encode(), 3, id="whole_but_for_its_newline"),
     ],
 )
-def test_a_torn_line_is_ended_and_left_standing(
-    tmp_path: Path, tail: bytes, n_entries: int
-) -> None:
+def test_half_a_line_goes_and_no_other(tmp_path: Path, tail: bytes, n_entries: int) -> None:
     ledger.append_entry(tmp_path, ENTRY)
     path = tmp_path / "releases.jsonl"
-    path.write_bytes(path.read_bytes() + tail)
-    before = path.read_bytes()
+    path.write_bytes(path.read_bytes() + b"what is this\n" + tail)
+    whole = path.read_bytes().removesuffix(tail)
     ledger.append_entry(tmp_path, ENTRY)
-    assert path.read_bytes().startswith(before)
+    assert path.read_bytes().startswith(whole)
     assert path.read_bytes().endswith(b"}\n")
     assert ledger.read_ledger(tmp_path) == [ENTRY] * n_entries
+    assert len(path.read_bytes().splitlines()) == n_entries + 1
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"[1]", b"null", b"{}", b'{"time": 1}'])
+def test_a_line_that_is_no_entry_is_passed_over(tmp_path: Path, line: bytes) -> None:
+    ledger.append_entry(tmp_path, ENTRY)
+    with (tmp_path / "releases.jsonl").open("ab") as lines:
+        lines.write(line + b"\n")
+    assert ledger.read_ledger(tmp_path) == [ENTRY]
 
 
 def test_writers_at_once_lose_neither_a_signature_nor_a_line(root: Path) -> None:

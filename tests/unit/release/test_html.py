@@ -94,7 +94,7 @@ def test_the_page_is_one_small_file_that_asks_for_nothing(page: bytes, parsed: P
 def test_equal_reports_give_equal_bytes(
     report: dict[str, Any], curve: pl.DataFrame, page: bytes
 ) -> None:
-    again = json.loads(json.dumps(report))  # as read back from tier_reports.json
+    again = json.loads(json.dumps(report, sort_keys=True))  # as tier_reports.json has it
     assert report_html(again, curve, POLICY) == page
 
 
@@ -258,7 +258,8 @@ def test_what_cannot_be_certified_says_why_and_how_many_rows_it_takes(
 ) -> None:
     change = {"status": "not_certified", "threshold": None, "rows_needed": "never", "reason": "Why"}
     page = Parsed(report_html(certified(report, **change), curve, POLICY))
-    assert "Not certified for the declared target. Why" in page.text and "never" in page.text
+    assert "Not certified for the declared target." in page.text
+    assert "Why" in page.text and "never" in page.text
 
 
 def test_an_interval_in_two_pieces_is_shown_as_such(parsed: Parsed) -> None:

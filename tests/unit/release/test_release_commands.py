@@ -18,7 +18,7 @@ import pytest
 from dagster_project import cli
 from dagster_project.lib import files, tables
 from dagster_project.lib.release import bundle, environment, inputs, people, signatures
-from dagster_project.lib.release import refit as refitting
+from dagster_project.lib.release import refit as fitting
 
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
 N = 160
@@ -185,6 +185,17 @@ def test_the_same_rows_in_other_files_give_the_same_bytes(
     assert Path("again/SHA256SUMS").read_bytes() == (out / "SHA256SUMS").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["latest", "new"])
+def test_a_refit_replaces_no_release_and_puts_nothing_among_them(
+    run: Run, released: Path, given: Path, name: str
+) -> None:
+    before = sorted(released.parent.rglob("*"))
+    code, _, err = run("refit", *options(given), "--out", released.parent / name)
+    assert code == 2
+    assert "lies among releases, which are never replaced" in err
+    assert sorted(released.parent.rglob("*")) == before
+
+
 # verify
 
 
@@ -273,7 +284,7 @@ def test_other_versions_are_the_likely_reason_and_no_difference_by_themselves(
     monkeypatch.setattr(inputs, "environment", lambda: other)
     monkeypatch.setattr(bundle, "environment", lambda: other)
     assert run("verify", out, "--recompute")[0] == 0
-    real = refitting.refit
+    real = fitting.refit
 
     def elsewhere(*arguments: Any, **named: Any) -> Any:
         result = real(*arguments, **named)

@@ -129,5 +129,5 @@ def test_old_thresholds_on_new_scores_are_said_in_words() -> None:
     assert moved is not None
     before = (old["score"] < 0.2).sum() / old.height
     after = (new["score"] < 0.2).sum() / new.height
-    expected = f"refer 0.2 now refers {after:.1%} of images (before: {before:.1%})"
+    expected = f"refer 0.2 now refers {100 * after:.1f} % of images (before: {100 * before:.1f} %)"
     assert moved["old_on_new"][0] == expected

@@ -14,6 +14,7 @@ from dagster_project.lib.release.report_page import drawing
 from dagster_project.lib.release.report_page.parts import (
     UNDEFINED,
     Figure,
+    Items,
     Part,
     Section,
     Table,
@@ -228,3 +229,40 @@ def _reviewed(found: Mapping[str, Any]) -> list[Part]:
     ]
     head = ("tier", "images", "reviewed", "given labels wrong (95 %, approximate)")
     return [Table("What the reviews found; estimand: images", head, rows)] if rows else []
+
+
+def partial_section(report: Mapping[str, Any]) -> Section | None:
+    """What reviews of a known sample say of all labels; None where nothing was reviewed in part."""
+    found = report.get("partial_review")
+    if not found:
+        return None
+    rows = [
+        (
+            text,
+            percent(found[key]["given"], 2),
+            percent(found[key]["overwritten"], 2),
+            with_span(percent(found[key]["estimate"], 2), found[key]["ci95"]),
+        )
+        for key, text in (
+            ("confident_wrong", "confident and wrong, of all images"),
+            ("covered_top1", "right, of confident answers"),
+        )
+    ]
+    head = ("at the released thresholds", "given labels", "reviews put over them")
+    upper = found["confident_wrong"]["upper_certified"]
+    parts: list[Part] = [
+        Text(
+            f"{count(found['n_reviewed'])} images are reviewed. Reviews go where the model "
+            "disagrees with the label, so putting them over the given labels flatters it; the "
+            "estimate weighs each review by how probably its image was drawn."
+        ),
+        Table(
+            "All labels, from those that were reviewed; estimand: images",
+            (*head, "estimate (95 %, approximate)"),
+            rows,
+        ),
+    ]
+    if upper is not None:
+        parts.append(Text(f"Certified upper bound of the first row: {percent(upper, 2)}."))
+    parts.append(Items([f"{note}." for note in found["notes"]]))
+    return Section("partial", "Labels reviewed in part", parts)

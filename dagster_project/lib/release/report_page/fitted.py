@@ -86,7 +86,7 @@ def thresholds_section(report: Mapping[str, Any], curve: pl.DataFrame, grid: Gri
         Table("Thresholds", head, rows, words=frozenset({2, 6})),
         Text(
             "Released is fitted, rounded up to three decimals. Intervals are of the fitted value, "
-            "over resampled patients, and approximate."
+            "by inversion over patients, and approximate."
         ),
         _pinned(report, curve, grid),
     ]
@@ -151,7 +151,10 @@ def certificate_section(report: Mapping[str, Any]) -> Section:
         if sure
         else "Not certified for the declared target."
     )
-    parts: list[Part] = [Text(f"{state} {found.get('reason') or ''}".strip(), strong=True)]
+    parts: list[Part] = [Text(state, strong=True)]
+    if found.get("reason"):
+        why = str(found["reason"])
+        parts.append(Text(f"{why[0].upper()}{why[1:]}."))
     if sure and not found.get("released_is_certified"):
         released = threshold(report["thresholds"]["confident"])
         parts.append(Text(f"The released threshold, {released}, is not a certified one."))

@@ -67,15 +67,13 @@ _CRITERIA = {
 }
 
 
-_VERDICTS = {"keep": "Keep", "nudge": "Nudge", "stop": "Stop and look"}
-
-
 def tiers_section(report: Mapping[str, Any]) -> Section:
     """Tiers, outcomes per 1,000, acceptance criteria and the rates over patients."""
     known = (report.get("intervals") or {}).get("images") or {}
     old = report.get("deployed")
     rows = []
-    for key, tier in report["tiers"].items():
+    for key in ("confident", "possible", "refer"):
+        tier = report["tiers"][key]
         cells = (
             with_span(percent(tier[part]), known.get(f"tiers.{key}.{part}"))
             for part in ("share", "top1", "top3")
@@ -138,7 +136,9 @@ def _patients(report: Mapping[str, Any]) -> list[Part]:
         return [Text("Rates over patients are not in this report; all rates here are over images.")]
     known = (report.get("intervals") or {}).get("patients") or {}
     rows = []
-    for key, value in found.items():
+    # in the order of the words, whatever that of the keys: a report read back from JSON is sorted
+    for key in [*(k for k in _PATIENTS if k in found), *sorted(found.keys() - _PATIENTS.keys())]:
+        value = found[key]
         if isinstance(value, float) or value is None:
             text = with_span(percent(value), known.get(key))
         elif isinstance(value, Mapping):
@@ -154,8 +154,7 @@ def moved_section(report: Mapping[str, Any]) -> Section:
     found, title = report.get("moved"), "What moved"
     parts: list[Part] = []
     if found:
-        verdict = _VERDICTS.get(str(found["verdict"]), words(str(found["verdict"])))
-        parts.append(Text(f"{verdict}. {found.get('sentence') or ''}".strip(), strong=True))
+        parts.append(Text(str(found["sentence"]), strong=True))  # it begins with the verdict
         rows = [
             (
                 name(item["name"]),

@@ -31,6 +31,7 @@ from dagster_project.lib.release.report_page.doubts import (
     calibration_section,
     fails_section,
     noise_section,
+    partial_section,
 )
 from dagster_project.lib.release.report_page.fitted import certificate_section, thresholds_section
 from dagster_project.lib.release.report_page.impact import moved_section, tiers_section
@@ -40,9 +41,11 @@ def sections(
     report: Mapping[str, Any], curve: pl.DataFrame, grid: Grid, policy: TierPolicy
 ) -> list[Section]:
     """Every section below the slider, in order."""
+    partial = partial_section(report)
     return [
         thresholds_section(report, curve, grid),
         certificate_section(report),
+        *([] if partial is None else [partial]),
         tiers_section(report),
         moved_section(report),
         fails_section(report),
