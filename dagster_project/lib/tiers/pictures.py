@@ -91,8 +91,10 @@ def curve_png(
 
 def _thinned(sums: PatientSums, keep: list[int]) -> PatientSums:
     """The sums at some of the thresholds: a band for every one of millions takes a gigabyte."""
-    arrays = {name: value for name, value in vars(sums).items() if isinstance(value, np.ndarray)}
-    return replace(sums, **{name: value[keep] for name, value in arrays.items()})
+    arrays: dict[str, Any] = {
+        name: value[keep] for name, value in vars(sums).items() if isinstance(value, np.ndarray)
+    }
+    return replace(sums, **arrays)
 
 
 def _certified(axes: Any, curve: pl.DataFrame, threshold: float) -> None:
