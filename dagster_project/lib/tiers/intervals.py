@@ -91,7 +91,9 @@ def tier_intervals(
 
 def _counts(scored: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
     """One row a patient: images in each tier, right ones among them, and the outcomes."""
-    rows = scored.select(patient_key(), "top1", "top3").with_columns(tier_of(scored, thresholds))
+    known = scored["patient_id"].null_count() == 0
+    key = pl.col("patient_id").alias("patient") if known else patient_key()  # in the same order
+    rows = scored.select(key, "top1", "top3").with_columns(tier_of(scored, thresholds))
     tier, top1, top3 = pl.col("tier"), pl.col("top1"), pl.col("top3")
     sums = {
         "n": pl.len(),
@@ -108,6 +110,6 @@ def _counts(scored: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
     }
     return (
         rows.group_by("patient")
-        .agg(expression.cast(pl.Int64).alias(name) for name, expression in sums.items())
+        .agg(expression.cast(pl.UInt32).alias(name) for name, expression in sums.items())
         .sort("patient")
     )  # sums of floats depend on the order

@@ -7,13 +7,14 @@ Concept: risk-coverage plot, x coverage from 0 to 1, target dashed, thresholds m
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from dagster_project.lib import pictures as house
-from dagster_project.lib.evidence.clustered import curve_band, patient_sums
+from dagster_project.lib.evidence.clustered import PatientSums, curve_band, patient_sums
 from dagster_project.lib.evidence.rows import patient_rows
 from dagster_project.lib.tiers.assign import TIERS, tier_of
 
@@ -58,11 +59,11 @@ def curve_png(
     sums = None
     if scored is not None:
         rows = patient_rows(scored)
-        sums = patient_sums(rows, ~rows.top1)
+        sums = _thinned(patient_sums(rows, ~rows.top1), keep)
     for rate, y, shade, style, label in lines:
         axes.plot(x, y, color=shade, linestyle=style, label=label)
         if sums is not None:
-            low, high = (end[keep] for end in curve_band(sums, rate))
+            low, high = curve_band(sums, rate)
             axes.fill_between(x, low, high, color=shade, alpha=0.15, linewidth=0)
     if fit is not None and fit.confident_rule.rule in _TARGETS:
         rule, target = fit.confident_rule.rule, fit.confident_rule.target
@@ -86,6 +87,14 @@ def curve_png(
     )
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return house.png(figure)
+
+
+def _thinned(sums: PatientSums, keep: list[int]) -> PatientSums:
+    """The sums at some of the thresholds: a band for every one of millions takes a gigabyte."""
+    arrays: dict[str, Any] = {
+        name: value[keep] for name, value in vars(sums).items() if isinstance(value, np.ndarray)
+    }
+    return replace(sums, **arrays)
 
 
 def _certified(axes: Any, curve: pl.DataFrame, threshold: float) -> None:
