@@ -15,6 +15,7 @@ import polars as pl
 
 from dagster_project.lib import pictures as house
 from dagster_project.lib.evidence.clustered import PatientSums, curve_band, patient_sums
+from dagster_project.lib.evidence.partial_review import estimated_curve, reviewed_rows
 from dagster_project.lib.evidence.rows import patient_rows
 from dagster_project.lib.tiers.assign import TIERS, tier_of
 
@@ -65,6 +66,8 @@ def curve_png(
         if sums is not None:
             low, high = curve_band(sums, rate)
             axes.fill_between(x, low, high, color=shade, alpha=0.15, linewidth=0)
+    if fit is not None and fit.confident_rule.estimated and scored is not None:
+        _estimated(axes, scored)
     if fit is not None and fit.confident_rule.rule in _TARGETS:
         rule, target = fit.confident_rule.rule, fit.confident_rule.target
         height = target if rule == "confident_wrong_share" else 1 - target
@@ -87,6 +90,21 @@ def curve_png(
     )
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return house.png(figure)
+
+
+def _estimated(axes: Any, scored: pl.DataFrame) -> None:
+    """The confident-wrong share of all labels, where only some are reviewed: what the rule used."""
+    table = estimated_curve(reviewed_rows(scored))
+    if table is not None:
+        shown = table.gather_every(max(1, table.height // MAX_POINTS))
+        axes.plot(
+            shown["coverage"].to_numpy(),
+            shown["estimate"].to_numpy(),
+            color=house.WRONG,
+            linestyle=":",
+            linewidth=1.8,
+            label="confident and wrong, estimated for all labels",
+        )
 
 
 def _thinned(sums: PatientSums, keep: list[int]) -> PatientSums:
