@@ -196,6 +196,7 @@ def refit(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Whether a release is still what was released and signed; each fault on a line."""
+    from dagster_project.lib.release.bundle import read_sums
     from dagster_project.lib.release.inputs import recompute
     from dagster_project.lib.release.signatures import release_problems
 
@@ -207,7 +208,11 @@ def verify(options: argparse.Namespace) -> None:
     if problems:
         raise RefusedError(f"{options.folder}: {problems[0]} ({len(problems)} in all, see above)")
     again = ", and comes out the same again" if options.recompute else ""
-    print(f"{options.folder}: is what was released{again}")
+    blocked = "thresholds.json" not in read_sums(options.folder)
+    what = (
+        "is what a blocked refit wrote, nothing was released" if blocked else "is what was released"
+    )
+    print(f"{options.folder}: {what}{again}")
 
 
 def approve(options: argparse.Namespace) -> None:

@@ -317,8 +317,7 @@ def _fit(scored_test_rows: StoredTable, policy: "TierPolicy", settings: Settings
 
     scored = scored_test_rows.frame
     what = {
-        "label_version": scored_test_rows.metadata["label_version"],
-        "model_tree_hash": scored_test_rows.metadata["model_tree_hash"],
+        "rows_version": scored_test_rows.metadata["rows_version"],
         "policy_sha256": policy_sha256(policy),
     }
     looks = count_look(settings.looks, scored["image_uuid"], what)

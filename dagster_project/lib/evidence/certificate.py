@@ -270,7 +270,8 @@ def certify(
     -------
     ``threshold``: the loosest certified one; every stricter one down from ``start`` is certified
     too. It covers at least one image and ``terms.min_coverage``, else nothing is certified.
-    ``rows_needed``: images for 80 % power at the rate that is observed at ``rows_needed_at``.
+    ``rows_needed``: images for 80 % power at the rate that is observed at ``rows_needed_at``, in
+    every group. Where patients are not known nothing is certified unless ``terms.max_images`` is 1.
     """
     thresholds = grid_from(terms.start)
     parts = {_ALL: rows, **(groups or {})}
@@ -281,12 +282,19 @@ def certify(
         for part in parts
         for claim in claims
     }
-    passed = min(_leading(values, terms.level) for values in p.values())
+    (failed, _), values = min(p.items(), key=lambda item: _leading(item[1], terms.level))
+    passed = _leading(values, terms.level)
     found = _found(rows, claims, terms, passed, released)
+    if found.reason is not None and failed != _ALL:
+        found = replace(
+            found, reason=f"{found.reason}; {_failing_group(parts, failed, claims, terms)}"
+        )
     at = found.threshold if found.certified else None
     if at is None:
         at = _where_asked(rows, thresholds, terms, released)
     needed_at = None if found.covers_released else (released if found.certified else at)
+    if found.beyond:  # never tested: no number of images would help
+        needed_at = None
     return Certificate(
         **_common(rows, terms, found, looks),
         claims=tuple(
@@ -301,7 +309,13 @@ def certify(
         ),
         rows_needed=None
         if needed_at is None
-        else most([rows_needed(rows, claim, terms, threshold=needed_at) for claim in claims]),
+        else most(
+            [
+                rows_needed(part, claim, terms, threshold=needed_at, among=len(rows))
+                for part in parts.values()
+                for claim in claims
+            ]
+        ),
         rows_needed_at=needed_at,
         method=CLOPPER_PEARSON if all(part.single for part in parts.values()) else BETTING,
         subgroups=_which_hold(parts, claims, p, thresholds, terms, released),
@@ -357,6 +371,7 @@ class _Found:
     coverage: float | None
     reason: str | None
     covers_released: bool
+    beyond: bool
 
     @property
     def certified(self) -> bool:
@@ -374,7 +389,9 @@ def _found(
     beyond = passed > 0 and released > thresholds[0]
     beyond = beyond and any(claim.quantity == "covered_top1" for claim in claims)
     inside = reason is None and threshold is not None and released >= threshold
-    return _Found(threshold, coverage, reason, inside and not beyond)
+    n = int((rows.score >= released).sum())
+    enough = n > 0 and n >= terms.min_coverage * len(rows)
+    return _Found(threshold, coverage, reason, inside and enough and not beyond, beyond)
 
 
 def _common(rows: PatientRows, terms: Terms, found: _Found, looks: int | None) -> dict[str, Any]:
@@ -399,9 +416,11 @@ def _common(rows: PatientRows, terms: Terms, found: _Found, looks: int | None) -
 
 
 def rows_needed(
-    rows: PatientRows, claim: Claim, terms: Terms, *, threshold: float
+    rows: PatientRows, claim: Claim, terms: Terms, *, threshold: float, among: int | None = None
 ) -> int | Literal["never"]:
     """Images needed to certify ``claim`` at ``threshold`` with 80 % power, at the observed rate.
+
+    ``among``: images of the whole, where ``rows`` are a subgroup; the answer is of the whole then.
 
     From the normal approximation of the test at this one threshold; the sequence before it must
     pass too. "never": the observed rate is at or above the bound.
@@ -420,7 +439,24 @@ def rows_needed(
         spread * _standard_errors(terms.level, binomial=rows.single) ** 2 / margin**2,
         math.log(1 / terms.level) / math.log1p(best),
     )
-    return math.ceil(patients * len(rows) / rows.n_patients)
+    return math.ceil(patients * (among or len(rows)) / rows.n_patients)
+
+
+def _failing_group(
+    parts: Mapping[tuple[str, str], PatientRows],
+    failed: tuple[str, str],
+    claims: Sequence[Claim],
+    terms: Terms,
+) -> str:
+    """Which group stops the sequence, and whether it could have passed at all."""
+    part = parts[failed]
+    alpha = min(claim.alpha for claim in claims)
+    least = math.log(1 / terms.level) / -math.log1p(-alpha) if 0 < alpha < 1 else math.inf
+    small = ", too few to certify even without an error" if part.n_patients < least else ""
+    return (
+        f"it fails in {failed[0]} = {failed[1]} ({len(part):,} images of {part.n_patients:,} "
+        f"patients{small})"
+    )
 
 
 def _standard_errors(level: float, *, binomial: bool) -> float:
@@ -486,6 +522,11 @@ def _why_not(
     coverage: float | None,
     terms: Terms,
 ) -> str | None:
+    if not rows.known and terms.max_images > 1:
+        return (
+            "patients are not known for every image; if each has one image, say so with "
+            "max_images_per_patient 1"
+        )
     if thresholds.size == 0:
         return f"no releasable threshold is at or below start {terms.start:g}"
     if found is None or coverage is None:

@@ -3,10 +3,10 @@
 Belongs: recognising the same rows, counting, the file.
 Does not: what a look costs in words (``release.note``).
 Concept: each look may be wrong with probability delta, so L looks together guarantee only L delta
-(union bound). A look is one combination of rows, labels, model and policy; the same one again, a
-retry say, is no further look. Rows are recognised by a bottom-k sketch of the hashes of their ids
-(Broder, On the resemblance and containment of documents, 1997), so that a few rows more or fewer do
-not make them look new.
+(union bound). A look is one content of the rows (scores and labels) under one policy; the same one
+again, a retry say, is no further look. Rows are recognised by a bottom-k sketch of the hashes of
+their ids (Broder, On the resemblance and containment of documents, 1997), so that a few rows more or
+fewer do not make them look new.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def count_look(path: Path, image_uuids: Iterable[str], what: Mapping[str, str | 
     ----------
     path : the ledger, JSON lines; made if it is not there. A second process waits.
     image_uuids : ids of the rows that are looked at; their order does not matter.
-    what : what else makes the look: label version, model, policy; hashes, no paths.
+    what : what else makes the look: content of the rows, policy; hashes, no paths.
 
     Returns
     -------
@@ -73,12 +73,17 @@ def read_looks(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     found = []
-    for row, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for row, line in enumerate(
+        path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1
+    ):
         try:
             value = json.loads(line)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict) or not {"look", "rows"} <= value.keys():
+            sound = isinstance(value["look"], str) and all(
+                isinstance(name, str) for name in list(value["rows"])
+            )
+        except (ValueError, TypeError, KeyError):
+            sound = False
+        if not sound:
             raise InputError(
                 f"{path.name} row {row}: not a look; restore the ledger from a copy, or start "
                 "another file and say so, because looks are lost with it"

@@ -18,8 +18,8 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib.evidence import review_bound
-from dagster_project.lib.evidence.clustered import Z95
-from dagster_project.lib.evidence.rows import capped, hash_numbers, patient_key
+from dagster_project.lib.evidence.clustered import Z95, curve_band, patient_sums
+from dagster_project.lib.evidence.rows import PatientRows, capped, hash_numbers, patient_key
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -192,6 +192,30 @@ def estimated_curve(rows: ReviewedRows) -> pl.DataFrame | None:
     ends = np.append(np.flatnonzero(score[1:] != score[:-1]), score.size - 1)
     table = pl.DataFrame({name: column[ends] for name, column in columns.items()})
     return table.with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def given_curve(rows: ReviewedRows) -> pl.DataFrame:
+    """W and covered top-1 by the given labels, under the names of :func:`estimated_curve`.
+
+    For a review of unknown design, from which no estimate for all labels exists: ``estimate``,
+    ``low``, ``high`` of W, ``top1``, ``top1_low``, ``top1_high``; intervals are ``curve_band``.
+    """
+    right = ~rows.given_wrong
+    counted = PatientRows(rows.score, right, right, rows.patient, rows.n_patients, known=True)
+    sums = patient_sums(counted, rows.given_wrong)
+    low, high = curve_band(sums, "k/N")
+    wrong_low, wrong_high = curve_band(sums, "k/n")
+    return pl.DataFrame(
+        {
+            "threshold": sums.threshold,
+            "estimate": sums.k / sums.total,
+            "low": low,
+            "high": high,
+            "top1": 1 - sums.k / sums.n,
+            "top1_low": 1 - wrong_high,
+            "top1_high": 1 - wrong_low,
+        }
+    )
 
 
 def _errors(

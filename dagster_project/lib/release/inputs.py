@@ -107,8 +107,7 @@ def refit_files(
     looks = options.get("looks")
     if look is not None:
         what = {
-            "label_version": version,
-            "model_tree_hash": provenance.model_tree_hash,
+            "rows_sha256": contents_of(scored)[SCORED]["sha256"],
             "policy_sha256": policy_sha256(policy),
         }
         looks = look(scored["image_uuid"], what)

@@ -185,8 +185,14 @@ def _partial(report: Mapping[str, Any]) -> str:
     lines = [
         f"{found['n_reviewed']:,} of {report['n']:,} images are reviewed. Reviews go where the "
         "model disagrees with the label, so putting them over the given labels flatters it; the "
-        "estimate weighs each review by how probably its image was drawn. The rules on wrong "
-        "answers use the estimate; all other tables use the labels in force.",
+        "estimate weighs each review by how probably its image was drawn. "
+        + (
+            "The rules and criteria on wrong answers use the given labels, because no estimate "
+            if found["confident_wrong"]["estimate"] is None
+            else "The rules and criteria on wrong answers use the estimate"
+        )
+        + ("exists" if found["confident_wrong"]["estimate"] is None else "")
+        + "; all other tables use the labels in force.",
         _table((*head, "95 %, approximate"), rows),
     ]
     if upper is not None:
@@ -303,7 +309,13 @@ def _selection(report: Mapping[str, Any], policy: TierPolicy) -> str:
             f"{fit['released']:.3f}, rounded up."
             + (
                 f" At the released value the rule's own figure is {_percent(fit['at_released'])}"
-                + (" (estimated for all labels)." if fit["estimated"] else ".")
+                + (
+                    " (estimated for all labels)."
+                    if fit["estimated"]
+                    else " (by the given labels: no estimate for all labels exists)."
+                    if fit["on_given"]
+                    else "."
+                )
                 if fit["at_released"] is not None
                 else ""
             )

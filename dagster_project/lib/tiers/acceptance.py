@@ -20,7 +20,7 @@ def acceptance(report: Mapping[str, Any], accept: Accept) -> list[dict[str, Any]
 
     Parameters
     ----------
-    report : of ``tier_report``, with ``selection`` (its certificate).
+    report : of ``tier_report``, with ``selection`` (its certificate) and ``partial_review``.
 
     Returns
     -------
@@ -31,9 +31,16 @@ def acceptance(report: Mapping[str, Any], accept: Accept) -> list[dict[str, Any]
     kept = [tiers[name] for name in ("confident", "possible")]
     n_kept = sum(tier["n"] for tier in kept)
     right = sum(tier["n"] * (tier["top3"] or 0.0) for tier in kept)
+    wrong, top1 = report["outcomes"]["confident_wrong"], tiers["confident"]["top1"]
+    review = report.get("partial_review")
+    if review is not None:  # what reviews were put over flatters: the estimate, or the given labels
+        wrong, top1 = (
+            row["given"] if row["estimate"] is None else row["estimate"]
+            for row in (review["confident_wrong"], review["covered_top1"])
+        )
     figures = {
-        "confident_wrong_share": ("at_most", report["outcomes"]["confident_wrong"]),
-        "covered_top1": ("at_least", tiers["confident"]["top1"]),
+        "confident_wrong_share": ("at_most", wrong),
+        "covered_top1": ("at_least", top1),
         "coverage": ("at_least", tiers["confident"]["share"]),
         "refer_share": ("at_most", tiers["refer"]["share"]),
         "kept_top3": ("at_least", right / n_kept if n_kept else None),

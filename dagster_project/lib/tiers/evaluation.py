@@ -100,6 +100,10 @@ def full_report(
     certificate = None if fit.certificate is None else fit.certificate.model_dump(mode="json")
     tiers = tier_report(scored, at)
     sampled = "inclusion_probability" in scored.columns
+    partial = None
+    if sampled:
+        cap = policy.certify.max_images_per_patient
+        partial = partial_review_report(scored, at, policy.certify.delta, max_images=cap)
     selection = {
         "confident": {**fit.confident_rule.model_dump(mode="json"), "certificate": certificate},
         "refer": {**fit.refer_rule.model_dump(mode="json"), "certificate": None},
@@ -109,7 +113,9 @@ def full_report(
         **tiers,
         **tier_intervals(scored, at),
         "selection": selection,
-        "accept": acceptance({**tiers, "selection": selection}, policy.accept),
+        "accept": acceptance(
+            {**tiers, "selection": selection, "partial_review": partial}, policy.accept
+        ),
         "labels": asdict(context.labels),
         "label_noise": label_noise_report(
             tiers,
@@ -117,11 +123,7 @@ def full_report(
             None if context.classes is None else len(context.classes),
             reviewed=reviewed_noise(scored, tier_of(scored, at)) if sampled else None,
         ),
-        "partial_review": partial_review_report(
-            scored, at, policy.certify.delta, max_images=policy.certify.max_images_per_patient
-        )
-        if sampled
-        else None,
+        "partial_review": partial,
         "calibration": calibration_summary(scored, at.as_dict()),
         "per_class": per_class(scored, at, classes=context.classes).to_dicts(),
         "subgroups": _subgroups(scored, fit, context),

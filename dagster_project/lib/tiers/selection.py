@@ -34,6 +34,7 @@ from dagster_project.lib.evidence.partial_review import (
     ReviewedRows,
     at_threshold,
     estimated_curve,
+    given_curve,
     reviewed_rows,
 )
 from dagster_project.lib.evidence.review_bound import review_test
@@ -97,7 +98,8 @@ class RuleFit(_Frozen):
     the refer threshold. ``ci95``: approximate interval of ``fitted``, null when undefined;
     ``ci95_set``: its parts, more than one where it is not connected.
     ``raised_to_certified``: ``certify.enforce`` put the certified threshold in its place.
-    ``estimated``: the statistic is the estimate from labels reviewed in part.
+    ``estimated``: the statistic is the estimate from labels reviewed in part; ``on_given``: it is
+    that of the given labels, because no estimate exists and overwriting some would flatter.
     """
 
     rule: str
@@ -109,6 +111,7 @@ class RuleFit(_Frozen):
     raised_to_refer: bool
     raised_to_certified: bool = False
     estimated: bool = False
+    on_given: bool = False
     ci95: tuple[float, float] | None
     ci95_set: tuple[tuple[float, float], ...] | None
     alternatives: tuple[Alternative, ...]
@@ -157,7 +160,8 @@ def fit_thresholds(
 
     Where only a sample of labels was reviewed, with known probabilities (the columns of
     ``labels.sampling.with_reviews``), ``covered_top1`` and ``confident_wrong_share`` compare the
-    estimate for all labels (``evidence.partial_review``), not what overwriting them would give.
+    estimate for all labels (``evidence.partial_review``), not what overwriting them would give;
+    with unknown probabilities they compare the given labels.
 
     Fitted values are rounded up to three decimals. With ``certify.enforce`` a confident value below
     the certified one is raised to it. If the confident value then lies below the refer value it is
@@ -181,6 +185,9 @@ def fit_thresholds(
     counts = curve_counts(scored)
     review = _review_of(scored)
     estimate = None if review is None else estimated_curve(review)
+    estimated = estimate is not None
+    if review is not None and estimate is None:
+        estimate = given_curve(review)
     rules = {
         "confident": (policy.confident.rule, policy.confident.target),
         "refer": (policy.refer.rule, policy.refer.target),
@@ -191,10 +198,16 @@ def fit_thresholds(
     certificate = certified_by(scored, policy, released=max(own, refer), groups=groups, looks=looks)
     enforced = _enforced(own, certificate) if policy.certify.enforce else own
     released = {"refer": refer, "confident": max(enforced, refer)}
-    if certificate is not None and enforced != own:
+    if certificate is not None and policy.certify.enforce:
         certificate = certified_by(
             scored, policy, released=released["confident"], groups=groups, looks=looks
         )
+        if certificate is not None and not certificate.released_is_certified:
+            raise RefusedError(
+                f"certify.enforce: {released['confident']:.3f}, which the rules and the order of "
+                f"the tiers ask for, is not certified (it covers too little, or lies above start "
+                f"{certificate.start:.3f}); change the policy before the next labels"
+            )
     rows = patient_rows(scored)
     fits = {
         side: RuleFit(
@@ -204,7 +217,8 @@ def fit_thresholds(
             released=released[side],
             at_fitted=_statistic_at(rule, counts, estimate, fitted[side]),
             at_released=_statistic_at(rule, counts, estimate, released[side]),
-            estimated=estimate is not None and rule in _ESTIMATED,
+            estimated=estimated and rule in _ESTIMATED,
+            on_given=estimate is not None and not estimated and rule in _ESTIMATED,
             raised_to_refer=side == "confident" and enforced < refer,
             raised_to_certified=side == "confident" and own < enforced,
             **_interval(rows, rule, target, fitted[side], estimate),
@@ -294,6 +308,16 @@ def _reviewed_in_part(review: ReviewedRows, policy: TierPolicy, terms: Terms) ->
         note = "covered top-1 and subgroups can be certified once every image in play is reviewed"
         return ReviewedInPart(lambda _: False, observed, note)
     n_drawn = int((review.drawn & review.reviewed).sum())
+    if not n_drawn:
+        note = (
+            "how probably each image was drawn for review is not known, so nothing is known of the "
+            "labels that nobody reviewed"
+        )
+        return ReviewedInPart(
+            review_test(review, wrong.alpha, terms.level, max_images=terms.max_images),
+            observed,
+            note,
+        )
     return ReviewedInPart(
         review_test(review, wrong.alpha, terms.level, max_images=terms.max_images),
         observed,

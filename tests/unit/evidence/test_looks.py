@@ -40,10 +40,11 @@ def test_two_processes_do_not_lose_a_look(tmp_path: Path) -> None:
     assert len(read_looks(ledger)) == 6
 
 
-def test_a_spoilt_ledger_is_refused_by_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [b"{", b"\xff\xfe", b'{"look": 1, "rows": 5}', b"[1]", b"null"])
+def test_a_spoilt_ledger_is_refused_by_row(tmp_path: Path, line: bytes) -> None:
     ledger = tmp_path / "looks.jsonl"
     look(ledger, "a")
-    ledger.write_text(ledger.read_text() + "{\n")
+    ledger.write_bytes(ledger.read_bytes() + line + b"\n")
     with pytest.raises(InputError, match=r"looks.jsonl row 2: not a look"):
         look(ledger, "b")
 
