@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from result import report
 
+from dagster_project.lib.evidence.clustered import Z95
 from dagster_project.lib.evidence.partial_review import (
-    Z95,
     ReviewedRows,
     at_threshold,
     estimated_curve,

@@ -169,6 +169,8 @@ def _run_with(
     done = record.strace(command, log, options)
     marks = (" = ?", "<unfinished ...>") if how == "KILL" else (" (INJECTED)",)
     hit = [line for line in log.read_text(errors="replace").splitlines() if line.endswith(marks)]
+    # calls of other threads can be "unfinished", too; the one that kills is the last
+    hit = [line for line in hit if " resumed>" not in line][-1 if how == "KILL" else 0 :][:1]
     if (how == "KILL" and done.returncode != -SIGKILL) or not hit or str(folder) not in hit[0]:
         return None
     return [line.removeprefix(ACK).decode() for line in done.stdout.splitlines()]

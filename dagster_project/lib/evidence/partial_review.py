@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib.evidence import review_bound
+from dagster_project.lib.evidence.clustered import Z95
 from dagster_project.lib.evidence.rows import capped, hash_numbers, patient_key
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
-
-Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)

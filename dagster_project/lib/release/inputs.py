@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.lib import files, tables
-from dagster_project.lib.errors import InputError
+from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.labels import sampling
 from dagster_project.lib.labels.given import given_version, join_labels, read_labels
 from dagster_project.lib.probability_table import open_probabilities
@@ -117,7 +117,7 @@ def refit_files(
         LabelsInfo(version, not options["reviewed"], n_reviewed),
         deployed=_deployed(paths, options),
         baseline=baseline,
-        groups=None if metadata is None else tables.read_table(metadata, ["image_uuid"]),
+        groups=None if metadata is None else _metadata(metadata, options.get("subgroups") or ()),
         subgroups=options.get("subgroups"),
         looks=looks,
         classes=provenance.classes,
@@ -174,6 +174,17 @@ def _in_force(
     if "patient_id" in given.columns:
         labels = labels.join(given.select("image_uuid", "patient_id"), on="image_uuid", how="left")
     return labels, (cleaned, sampling.design_of(reviewed, table.frame["image_uuid"]))
+
+
+def _metadata(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """Metadata columns by image; faults are named by file."""
+    groups = tables.read_table(path, ["image_uuid", *columns])
+    twice = tables.duplicates(groups, "image_uuid")
+    if twice:
+        raise InputError(
+            f"{path.name}, column image_uuid: {some(twice)} on more than one row; keep one"
+        )
+    return groups
 
 
 def _baseline(paths: Paths, table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame | None:

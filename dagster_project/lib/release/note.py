@@ -11,40 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.lib.release.conditions import rounding_kept
+from dagster_project.lib.release.wording import CLAIMS, OUTCOMES, PATIENTS, RULES
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 if TYPE_CHECKING:
     from dagster_project.lib.tiers.policy import TierPolicy
 
-_RULES = {
-    "coverage": "answer confidently at least {target} of images",
-    "covered_top1": "at least {target} of confident answers are right",
-    "confident_wrong_share": "at most {target} of all images get a confident wrong answer",
-    "share": "refer at most {target} of images",
-    "kept_top3": "for at least {target} of images not referred, the truth is among the best three",
-    "fixed": "fixed at {value}",
-}
-_CLAIMS = {
-    "confident_wrong_share": "fewer than {target} of all images confident and wrong",
-    "covered_top1": "more than {target} of confident answers right",
-}
 _NOISE = {"top1": "right", "confident_wrong": "confident and wrong, of all images"}
 _WORST = 5
 """Rows of the tables of what fails; all are in the page."""
-
-_PATIENTS = {
-    "coverage": "answered confidently, mean over a patient's images",
-    "confident_wrong": "confident and wrong, mean over a patient's images",
-    "any_confident_wrong": "at least one confident wrong answer",
-    "refer_share": "referred, mean over a patient's images",
-}
-_OUTCOMES = {
-    "confident_correct": "confident and right",
-    "confident_wrong": "confident and wrong",
-    "possible_top3": "possible, truth among the best three",
-    "possible_miss": "possible, truth not among them",
-    "refer": "referred to a doctor",
-}
 
 
 def release_note(report: Mapping[str, Any], policy: TierPolicy, tta: bool | None) -> str:
@@ -111,7 +86,7 @@ def _protocol(report: Mapping[str, Any], policy: TierPolicy) -> str:
     lines = []
     for side, limits in (("confident", allowed.confident), ("refer", allowed.refer)):
         rule = report["selection"][side]
-        told = _RULES[rule["rule"]].format(target=_percent(rule["target"]), value=rule["target"])
+        told = RULES[rule["rule"]].format(target=_percent(rule["target"]), value=rule["target"])
         between = "any value" if limits is None else f"{limits[0]:g} to {limits[1]:g}"
         lines.append(f"- **{side}**: {told}; allowed: {between}.")
     for row in report["accept"]:
@@ -148,7 +123,7 @@ def _certificate(report: Mapping[str, Any]) -> str:
             "top-1."
         )
     claims = " and ".join(
-        _CLAIMS[claim["quantity"]].format(target=_percent(claim["target"]))
+        CLAIMS[claim["quantity"]].format(target=_percent(claim["target"]))
         for claim in found["claims"]
     )
     against = (
@@ -178,7 +153,7 @@ def _certificate(report: Mapping[str, Any]) -> str:
             else ["- Patients are not known for every image: each such image counts as its own."]
         ),
         *(
-            f"- Quoted alone, at half of delta, {_CLAIMS[c['quantity']].format(target='its bound')}"
+            f"- Quoted alone, at half of delta, {CLAIMS[c['quantity']].format(target='its bound')}"
             f": {c['alone']:.3f}."
             for c in found["claims"]
             if c["alone"] is not None
@@ -370,7 +345,7 @@ def _between(fit: Mapping[str, Any]) -> str:
 def _patients(report: Mapping[str, Any]) -> str:
     found, ends = report["patients"], report["intervals"]["patients"]
     rows = [
-        (words, f"{_percent(found[name])}", _ends(ends[name])) for name, words in _PATIENTS.items()
+        (words, f"{_percent(found[name])}", _ends(ends[name])) for name, words in PATIENTS.items()
     ]
     note = "" if found["known"] else " Images without a patient count as one each."
     return f"{found['n']:,} patients, {found['n_images']:,} images.{note}\n\n" + _table(
@@ -402,7 +377,7 @@ def _tiers(report: Mapping[str, Any]) -> str:
 def _outcomes(report: Mapping[str, Any]) -> str:
     old, ends = report["deployed"], report["intervals"]["images"]
     rows = []
-    for key, words in _OUTCOMES.items():
+    for key, words in OUTCOMES.items():
         before = f"{1000 * old['outcomes'][key]:.1f}" if old else "not known"
         interval = ends[f"outcomes.{key}"]
         told = (

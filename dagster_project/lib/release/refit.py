@@ -71,10 +71,11 @@ def refit(
     if blocked:  # the evidence is written, nothing deployable is
         made = {"tier_reports.json": made["tier_reports.json"]}
     contents = {
+        # the picture first: counting its band and the text of millions of rows take much memory
+        "coverage_curve.png": pictures.curve_png(curve, fit, deployed=deployed, scored=scored),
         "coverage_curve.csv": curve.write_csv().encode(),
         "refer_candidates.csv": candidates.write_csv().encode(),
         "possible_item_sweep.csv": sweep.write_csv().encode(),
-        "coverage_curve.png": pictures.curve_png(curve, fit, deployed=deployed, scored=scored),
         "confidence_histogram.png": pictures.histogram_png(scored, at),
         "possible_item_sweep.png": pictures.sweep_png(sweep, at.possible_item),
         **failure_files(scored, report),

@@ -38,6 +38,7 @@ from dagster_project.lib.evidence.partial_review import (
 )
 from dagster_project.lib.evidence.review_bound import review_test
 from dagster_project.lib.evidence.rows import PatientRows, patient_rows
+from dagster_project.lib.tiers import rules
 from dagster_project.lib.tiers.curve import CurveCounts, curve_counts
 from dagster_project.lib.tiers.policy import START_WITH_ACCURACY
 from dagster_project.lib.tiers.subgroups import group_names
@@ -368,10 +369,10 @@ def _fit(
 ) -> float:
     if rule == "fixed":
         return target
-    values = _statistic(rule, counts, estimate)
-    found = _choose(rule, target, values)
+    found = _choose(rule, target, counts, estimate)
     if found is not None:
         return float(counts.threshold[found])
+    values = _statistic(rule, counts, estimate)
     best = np.nanmin(values) if _FALLING[rule] == "lowest" else np.nanmax(values)
     raise RefusedError(
         f"{side}.rule {rule}, target {target}: no threshold meets it on these {counts.total} rows; "
@@ -385,18 +386,16 @@ def _statistic(
     """(M,) what the rule compares with its target, at every distinct score."""
     if estimate is not None and rule in _ESTIMATED:
         return estimate[_ESTIMATED[rule][0]].to_numpy()
-    values: npt.NDArray[np.float64] = {
-        "coverage": lambda: counts.n / counts.total,
-        "covered_top1": lambda: counts.top1 / counts.n,
-        "confident_wrong_share": lambda: counts.wrong / counts.total,
-        "share": lambda: (counts.total - counts.n) / counts.total,
-        "kept_top3": lambda: counts.top3 / counts.n,
-    }[rule]()
-    return values
+    return rules.statistic(rule, counts)
 
 
-def _choose(rule: str, target: float, values: npt.NDArray[np.float64]) -> int | None:
+def _choose(
+    rule: str, target: float, counts: CurveCounts, estimate: pl.DataFrame | None
+) -> int | None:
     """Index of the chosen threshold (highest score first), or None."""
+    if estimate is None or rule not in _ESTIMATED:
+        return rules.choose(rule, target, counts)
+    values = _statistic(rule, counts, estimate)
     meets = values <= target if rule in ("confident_wrong_share", "share") else values >= target
     # coverage and share want the highest threshold, the others the lowest
     where = np.flatnonzero(meets)
@@ -411,7 +410,9 @@ def _statistic_at(
     """The rule's statistic over rows with score >= threshold; null if it is undefined there."""
     if rule == "fixed":
         return None
-    inside = int(np.searchsorted(-counts.threshold, -threshold, side="right"))
+    if estimate is None or rule not in _ESTIMATED:
+        return rules.statistic_at(rule, counts, threshold)
+    inside = counts.inside(threshold)
     if inside == 0:
         return {"coverage": 0.0, "confident_wrong_share": 0.0, "share": 1.0}.get(rule)
     return float(_statistic(rule, counts, estimate)[inside - 1])
@@ -424,7 +425,7 @@ def _alternatives(
     for rule, target in DESIGN_TARGETS[side].items():
         if rule == chosen:
             continue
-        index = _choose(rule, target, _statistic(rule, counts, estimate))
+        index = _choose(rule, target, counts, estimate)
         fitted = None if index is None else float(counts.threshold[index])
         released = None if fitted is None else round_up(fitted)
         found.append(Alternative(rule=rule, target=target, fitted=fitted, released=released))

@@ -36,26 +36,11 @@ from dagster_project.lib.release.report_page.slider import (
     pins,
     single,
 )
+from dagster_project.lib.release.wording import CLAIMS, RULES
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 if TYPE_CHECKING:
     import polars as pl
-
-
-RULES = {
-    "coverage": "answer confidently at least {target} of images",
-    "covered_top1": "at least {target} of confident answers are right",
-    "confident_wrong_share": "at most {target} of all images get a confident wrong answer",
-    "share": "refer at most {target} of images",
-    "kept_top3": "for at least {target} of images not referred, the truth is among the best three",
-    "fixed": "fixed at {value}",
-}
-
-
-_CLAIMS = {
-    "confident_wrong_share": "fewer than {target} of all images confident and wrong",
-    "covered_top1": "more than {target} of confident answers right",
-}
 
 
 def rule_words(rule: str, target: float) -> str:
@@ -221,8 +206,8 @@ def claims_words(report: Mapping[str, Any]) -> str:
 
 def _claim(claim: Mapping[str, Any]) -> str:
     quantity, target = str(claim["quantity"]), claim.get("target")
-    if quantity in _CLAIMS and target is not None:
-        return _CLAIMS[quantity].format(target=percent(target))
+    if quantity in CLAIMS and target is not None:
+        return CLAIMS[quantity].format(target=percent(target))
     return f"{words(quantity)} {amount(target)}"
 
 

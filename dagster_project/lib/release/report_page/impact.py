@@ -34,26 +34,13 @@ from dagster_project.lib.release.report_page.parts import (
     with_span,
     words,
 )
-
-OUTCOMES = {
-    "confident_correct": "confident and right",
-    "confident_wrong": "confident and wrong",
-    "possible_top3": "possible, truth among the best three",
-    "possible_miss": "possible, truth not among them",
-    "refer": "referred to a doctor",
-}
-
+from dagster_project.lib.release.wording import OUTCOMES, PATIENTS
 
 _PATIENTS = {
     "n": "patients",
     "n_images": "their images",
     "known": "every image names its patient",
-    "coverage": "answered confidently, mean over a patient's images",
-    "confident_wrong": "confident and wrong, mean over a patient's images",
-    "any_confident_wrong": "at least one confident wrong answer",
-    "confident_wrong_any": "at least one confident wrong answer",
-    "refer_share": "referred, mean over a patient's images",
-    "top1": "first answer right, mean over a patient's images",
+    **PATIENTS,
 }
 
 

@@ -1,0 +1,35 @@
+"""The words that the report uses for rules, claims and outcomes, in Markdown and on the page.
+
+Belongs: half-sentences by key, so that both reports say the same.
+Does not: numbers, sections (``note``, ``report_page``).
+Concept: one place a term; ``{target}`` is a share in per cent, ``{value}`` a threshold.
+"""
+
+from __future__ import annotations
+
+RULES = {
+    "coverage": "answer confidently at least {target} of images",
+    "covered_top1": "at least {target} of confident answers are right",
+    "confident_wrong_share": "at most {target} of all images get a confident wrong answer",
+    "share": "refer at most {target} of images",
+    "kept_top3": "for at least {target} of images not referred, the truth is among the best three",
+    "fixed": "fixed at {value}",
+}
+CLAIMS = {
+    "confident_wrong_share": "fewer than {target} of all images confident and wrong",
+    "covered_top1": "more than {target} of confident answers right",
+}
+OUTCOMES = {
+    "confident_correct": "confident and right",
+    "confident_wrong": "confident and wrong",
+    "possible_top3": "possible, truth among the best three",
+    "possible_miss": "possible, truth not among them",
+    "refer": "referred to a doctor",
+}
+PATIENTS = {
+    "coverage": "answered confidently, mean over a patient's images",
+    "confident_wrong": "confident and wrong, mean over a patient's images",
+    "any_confident_wrong": "at least one confident wrong answer",
+    "refer_share": "referred, mean over a patient's images",
+    "top1": "first answer right, mean over a patient's images",
+}
