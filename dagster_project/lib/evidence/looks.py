@@ -5,8 +5,8 @@ Does not: what a look costs in words (``release.note``).
 Concept: each look may be wrong with probability delta, so L looks together guarantee only L delta
 (union bound). A look is one content of the rows (scores and labels) under one policy; the same one
 again, a retry say, is no further look. Rows are recognised by a bottom-k sketch of the hashes of
-their ids (Broder, On the resemblance and containment of documents, 1997), so that a few rows more or
-fewer do not make them look new.
+their ids (Broder, On the resemblance and containment of documents, 1997), so that a few rows more
+or fewer do not make them look new.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dagster_project.lib.evidence import betting
 from dagster_project.lib.evidence.certificate import Claim, p_values
 from dagster_project.lib.evidence.rows import PatientRows
 
@@ -76,7 +77,7 @@ def certified_upper(
     ----------
     rows : no patient has more than ``max_images`` images (``reviewed_rows`` can see to it).
     max_images : declared, never read off the rows.
-    bound : the bound for independent values in [0, 1].
+    bound : the bound for independent losses of 0 or 1, one a patient.
 
     Returns
     -------
@@ -143,9 +144,9 @@ def by_patient(
 ) -> float:
     """Upper bound on the mean of ``losses`` (N,) in [0, 1] over images, by independent patients.
 
-    One image a patient: ``bound`` of the losses. Otherwise the largest alpha that is not refuted by
-    Y_p = (sum over the patient's images of (loss - alpha)) / ``max_images`` + alpha, which lies in
-    [0, 1] and has a mean of at least alpha if the mean over images is at least alpha.
+    One image a patient: ``bound`` of the losses. Otherwise the largest alpha that the betting test
+    does not refute with Y_p = (sum over the patient's images of (loss - alpha)) / ``max_images`` +
+    alpha, which lies in [0, 1] and has a mean of at least alpha if the mean over images is.
 
     Raises
     ------
@@ -162,7 +163,8 @@ def by_patient(
     for _ in range(STEPS):
         alpha = (low + high) / 2
         values = total / max_images + alpha * (1 - size / max_images)
-        if bound(np.clip(values, 0, 1), delta) < alpha:
+        wealth = betting.log_wealth(np.clip(values, 0, 1)[None, :], alpha, delta=delta)[0]
+        if wealth >= np.log(1 / delta):
             high = alpha
         else:
             low = alpha

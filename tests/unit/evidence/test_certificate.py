@@ -208,3 +208,46 @@ def test_a_certificate_is_wrong_no_more_often_than_delta(world: World) -> None:
         # between two steps of the score every threshold covers the same rows
         wrong += found is not None and found <= 0.725
     assert wrong < 34
+
+
+def test_a_released_value_that_covers_too_little_is_not_certified() -> None:
+    """It is stricter than a certified one, and W holds there for the worst reason: no answers."""
+    rows = all_at(0.7, 990, 10)
+    for released, terms, holds in (
+        (0.7, TERMS, True),
+        (0.8, TERMS, False),
+        (0.7, replace(TERMS, min_coverage=1.0), True),
+    ):
+        found = certify(rows, [W], terms, released=released)
+        assert (found.status, found.released_is_certified) == ("certified", holds)
+
+
+def test_above_the_start_accuracy_was_never_tested_and_no_number_of_rows_helps() -> None:
+    rows = together(all_at(0.97, 600, 0), all_at(0.9, 600, 3))
+    found = certify(rows, [R], replace(TERMS, start=0.95), released=0.96)
+    assert (found.status, found.released_is_certified) == ("certified", False)
+    assert found.rows_needed is None
+    wrong = certify(rows, [W], replace(TERMS, start=0.95), released=0.96)
+    assert wrong.released_is_certified  # W is monotone
+
+
+def test_unknown_patients_certify_nothing_unless_one_image_each_is_declared() -> None:
+    rows = replace(all_at(0.7, 990, 10), known=False)
+    found = certify(rows, [W], TERMS, released=0.7)
+    assert found.status == "not_certified"
+    assert "patients are not known" in (found.reason or "")
+    declared = certify(rows, [W], replace(TERMS, max_images=1), released=0.7)
+    assert declared.released_is_certified
+
+
+def test_a_group_that_stops_the_sequence_is_named_and_too_few_are_called_so() -> None:
+    rows, few = all_at(0.8, 990, 10), all_at(0.8, 20, 0)
+    found = certify(rows, [W], TERMS, released=0.8, groups={("site", "b"): few})
+    assert found.status == "not_certified"
+    assert (found.reason or "").endswith(
+        "it fails in site = b (20 images of 20 patients, too few to certify even without an error)"
+    )
+    # of the whole so many that the group has the 59 that a bound of 5 % takes
+    assert found.rows_needed is not None
+    assert found.rows_needed != "never"
+    assert found.rows_needed >= 59 * 1000 / 20

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from partial_review import DELTA, THRESHOLD, Setting, draw
 
+from dagster_project.lib.evidence import betting
 from dagster_project.lib.evidence.partial_review import ReviewedRows
 from dagster_project.lib.evidence.review_bound import by_patient, certified_upper, upper_bound
 
@@ -96,7 +97,8 @@ def test_patients_of_equal_size_are_bounded_by_the_mean_of_their_means() -> None
     empty = dict.fromkeys(("score", "given_wrong", "wrong", "reviewed", "asked"), [0.0] * 200)
     pairs = rows([i // 2 for i in range(200)], probability=[0.5] * 200, **empty)
     means = loss.reshape(-1, 2).mean(axis=1)
-    assert by_patient(pairs, loss, 0.1, 2, upper_bound) == pytest.approx(upper_bound(means, 0.1))
+    expected = betting.upper_bound(means, delta=0.1)
+    assert by_patient(pairs, loss, 0.1, 2, upper_bound) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_bound_that_is_passed_in_is_used() -> None:

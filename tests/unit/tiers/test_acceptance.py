@@ -47,3 +47,16 @@ def test_an_undefined_figure_does_not_meet_a_criterion() -> None:
 
 def test_a_policy_without_criteria_has_none() -> None:
     assert acceptance(REPORT, Accept()) == []
+
+
+@pytest.mark.parametrize(
+    ("estimate", "observed"),
+    [pytest.param(0.07, 0.07, id="estimate"), pytest.param(None, 0.09, id="given_labels")],
+)
+def test_on_labels_reviewed_in_part_wrong_answers_are_judged_for_all_labels(
+    estimate: float | None, observed: float
+) -> None:
+    figures = {"given": 0.09, "overwritten": 0.05, "estimate": estimate}
+    review = {"confident_wrong": figures, "covered_top1": figures}
+    (row,) = acceptance({**REPORT, "partial_review": review}, Accept(confident_wrong_share=0.06))
+    assert (row["observed"], row["met"]) == (observed, False)

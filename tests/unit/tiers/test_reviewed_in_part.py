@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from dagster_project.lib.errors import RefusedError
 from dagster_project.lib.evidence.partial_review import reviewed_rows
 from dagster_project.lib.evidence.review_bound import certified_upper, review_test
 from dagster_project.lib.tiers.policy import TierPolicy, parse_policy
@@ -155,3 +156,31 @@ def test_a_certificate_from_a_sample_is_wrong_no_more_often_than_delta() -> None
             # W(t) = integral of (1 - .55 - .45 s) / .66 from t to 1
             wrong += 0.45 * (1 - found.threshold) ** 2 / 2 / 0.66 >= 0.06
     assert wrong < 22
+
+
+def test_with_unknown_probabilities_the_rules_use_the_given_labels() -> None:
+    """No estimate exists then; labels overwritten where the model disagreed would flatter it."""
+    frame, _ = reviewed(n=6000)
+    unknown = frame.with_columns(
+        inclusion_probability=pl.lit(None, pl.Float64), asked=pl.lit(value=False)
+    )
+    fit = fit_thresholds(unknown, policy(0.1))
+    as_given = frame.with_columns(top1=pl.col("given_label") == "a").drop("inclusion_probability")
+    assert fit.confident_rule.fitted == fit_thresholds(as_given, policy(0.1)).confident_rule.fitted
+    assert (fit.confident_rule.estimated, fit.confident_rule.on_given) == (False, True)
+    assert fit.certificate is not None
+    assert "drawn for review is not known" in (fit.certificate.reason or "")
+
+
+def test_enforcing_never_releases_what_was_not_tested() -> None:
+    _, honest = reviewed(n=6000)
+    wanted = parse_policy(
+        {
+            "confident": {"rule": "fixed", "target": 0.98},
+            "refer": {"rule": "share", "target": 0.1},
+            "accept": {"covered_top1": 0.7},
+            "certify": {"enforce": True},
+        }
+    )
+    with pytest.raises(RefusedError, match=r"0.980, which the rules .* is not certified"):
+        fit_thresholds(honest, wanted)
