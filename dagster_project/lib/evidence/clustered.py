@@ -140,12 +140,14 @@ def threshold_interval(
     Returns
     -------
     Parts (low, high), lowest first; more than one where the rate crosses its target several times.
-    None with fewer than two patients.
+    None with fewer than two patients, and where the rate stays away from its target throughout.
     """
     if sums.n_patients < 2:
         return None
     difference, deviation = excess(sums, rate, target)
     inside = np.abs(difference) <= Z95 * deviation
+    if not inside.any() and (difference.min() > 0 or difference.max() < 0):
+        return None
     return connected_parts(sums.threshold, inside | (sums.threshold == fitted))
 
 

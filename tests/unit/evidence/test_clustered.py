@@ -124,3 +124,10 @@ def test_the_band_is_wilson_for_single_images_and_wider_for_patients_with_severa
     )  # fmt: skip
     wide = curve_band(patient_sums(thrice, ~thrice.top1), "k/n")
     assert wide[1] - wide[0] == pytest.approx(high - low, abs=1e-6)
+
+
+def test_a_rate_that_never_comes_near_its_target_has_no_interval() -> None:
+    rows = World().draw(np.random.default_rng(2), 2000)
+    sums = patient_sums(rows, ~rows.top1)
+    lowest = float(sums.threshold[-1])
+    assert threshold_interval(sums, "k/N", 0.9, fitted=lowest) is None
