@@ -56,7 +56,7 @@ def report_html(report: Mapping[str, Any], curve: pl.DataFrame, policy: TierPoli
         "bar_room": drawing.BAR_ROOM,
         **{key: getattr(grid, key).tolist() for key in ("n", "top1", "top3")},
         "released": {key: _step(report, key) for key in slider.SIDES},
-        "certified": slider.certified_range(report),
+        "certified": slider.certified_range(report, grid),
         "plot": {key: getattr(plot, key) for key in ("left", "top", "width", "height", "y_max")},
     }
     style, script = _text("report.css"), _text("report.js")
@@ -77,7 +77,7 @@ def _page(
     at = {key: slider.single(curve, report["thresholds"][key]) for key in slider.SIDES}
     exact = slider.numbers(grid.total, at["confident"], at["refer"])
     svg, plot = drawing.curve_svg(curve, pinned, policy)
-    sure = slider.certified_range(report)
+    sure = slider.certified_range(report, grid)
     certified = sure is not None and sure[0] <= report["thresholds"]["confident"] <= sure[1]
     page = {
         "title": "Tier thresholds: candidate for release",

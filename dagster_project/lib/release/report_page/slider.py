@@ -137,17 +137,24 @@ def certified_at(report: Mapping[str, Any]) -> float | None:
     return float(found["threshold"])
 
 
-def certified_range(report: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The thresholds tested and passed: from the certified one up to the policy's start.
+def certified_range(report: Mapping[str, Any], grid: Grid) -> tuple[float, float] | None:
+    """The thresholds that are certified: from the loosest one up to where too little is covered.
 
-    A certificate that does not name its start speaks of its own threshold only.
+    At most up to the policy's start; the claims hold above as well, but a threshold that answers
+    nothing, or less than ``min_coverage``, is not certified. A certificate that does not name its
+    start speaks of its own threshold only.
     """
     low = certified_at(report)
     found = certificate(report)
     if low is None or found is None:
         return None
     start = found.get("start")
-    return low, low if start is None else float(start)
+    if start is None:
+        return low, low
+    least = max(1.0, float(found.get("min_coverage") or 0.0) * grid.total)
+    enough = np.flatnonzero(grid.n >= least)  # the counts fall as the threshold rises
+    strictest = float(enough[-1]) / GRID if enough.size else low
+    return low, max(low, min(float(start), strictest))
 
 
 def _rate(part: int, whole: int) -> float | None:
