@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from result import report
 
-from dagster_project.lib.evidence.clustered import Z95
 from dagster_project.lib.evidence.partial_review import (
     ReviewedRows,
     at_threshold,
     estimated_curve,
 )
+from dagster_project.lib.evidence.proportion import Z95
 from dagster_project.lib.evidence.review_bound import certified_upper
 
 N, CANDIDATES, CONTROLS = 15_561, 600, 200

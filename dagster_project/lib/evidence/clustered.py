@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dagster_project.lib.evidence.proportion import Z95, wilson
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from dagster_project.lib.evidence.rows import PatientRows
 
-Z95 = 1.959963984540054
 MERGE = 0.001
 """Parts of an interval that lie closer than one release step are one part."""
 
@@ -185,8 +186,4 @@ def curve_band(
     independent = base * p * (1 - p)
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = np.where(independent > 0, by_patient / independent, 1.0)
-    n = base / np.maximum(effect, 1.0)
-    z2 = Z95 * Z95
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    return wilson(p, base / np.maximum(effect, 1.0))

@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib.errors import InputError, RefusedError
-from dagster_project.lib.evidence.partial_review import reviewed_rows, weights, wilson
+from dagster_project.lib.evidence.partial_review import reviewed_rows, weights
+from dagster_project.lib.evidence.proportion import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

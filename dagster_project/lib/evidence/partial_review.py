@@ -18,7 +18,8 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib.evidence import review_bound
-from dagster_project.lib.evidence.clustered import Z95, curve_band, patient_sums
+from dagster_project.lib.evidence.clustered import curve_band, patient_sums
+from dagster_project.lib.evidence.proportion import Z95, wilson
 from dagster_project.lib.evidence.rows import PatientRows, capped, hash_numbers, patient_key
 
 if TYPE_CHECKING:
@@ -433,11 +434,3 @@ def _wilson_arms(
     low, high = wilson(totals / weight.sum(), float(weight.sum() ** 2 / (weight**2).sum()))
     up = np.minimum(high * weight.sum(), most) - totals
     return totals - low * weight.sum(), np.maximum(up, 0)
-
-
-def wilson(share: Floats, n: float) -> tuple[Floats, Floats]:
-    """Wilson's approximate 95 % interval of a share seen among ``n`` rows (JASA 1927;22:209)."""
-    square = Z95**2
-    middle = (share + square / (2 * n)) / (1 + square / n)
-    arm = Z95 / (1 + square / n) * np.sqrt(share * (1 - share) / n + square / (4 * n**2))
-    return np.maximum(middle - arm, 0), np.minimum(middle + arm, 1)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 LEVEL = 0.95
+Z95 = 1.959963984540054
 METHOD = "Wilson with a design effect by patient, approximate"
 
 
@@ -37,6 +38,35 @@ class Proportions:
     rate: npt.NDArray[np.float64]
     low: npt.NDArray[np.float64]
     high: npt.NDArray[np.float64]
+
+
+def wilson(
+    share: npt.NDArray[np.float64],
+    n: npt.NDArray[np.floating[Any]] | float,
+    z: npt.NDArray[np.float64] | float = Z95,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Wilson's score interval of shares seen among ``n`` independent rows (JASA 22:209, 1927).
+
+    Parameters
+    ----------
+    share : (G,) in [0, 1]; NaN stays NaN.
+    n : rows, above 0, or effective rows; need not be whole.
+    z : standard errors; default 95 %.
+
+    Returns
+    -------
+    (G,) lower and upper ends in [0, 1], never on the wrong side of the share.
+
+    >>> [end.round(3).tolist() for end in wilson(np.array([0.1, 1.0]), 10)]
+    [[0.018, 0.722], [0.404, 1.0]]
+    """
+    square = z**2 / n
+    middle = (share + square / 2) / (1 + square)
+    half = np.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
+    # exact at the ends, where rounding could leave the share outside its own interval
+    low: npt.NDArray[np.float64] = np.minimum(np.clip(middle - half, 0.0, 1.0), share)
+    high: npt.NDArray[np.float64] = np.maximum(np.clip(middle + half, 0.0, 1.0), share)
+    return low, high
 
 
 def clustered_interval(
@@ -90,17 +120,14 @@ def clustered_interval(
         )
         effective = n / np.maximum(effect, 1.0)
         t = np.where(patients > 1, stdtrit(np.maximum(patients - 1, 1), (1 + level) / 2), np.nan)
-        share = t**2 / effective
-        middle = (rate + share / 2) / (1 + share)
-        half = np.sqrt(share * rate * (1 - rate) + share**2 / 4) / (1 + share)
+        low, high = wilson(rate, effective, t)
     return Proportions(
         n=n,
         n_patients=patients,
         n_hits=hits,
         rate=rate,
-        # exact at the ends, where rounding could leave the rate outside its own interval
-        low=np.minimum(np.clip(middle - half, 0.0, 1.0), rate),
-        high=np.maximum(np.clip(middle + half, 0.0, 1.0), rate),
+        low=low,
+        high=high,
     )
 
 

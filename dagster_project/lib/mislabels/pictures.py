@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from dagster_project.lib import pictures
+from dagster_project.lib.evidence.proportion import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,20 +20,6 @@ if TYPE_CHECKING:
 MAX_ROWS = 40
 """Classes drawn at most; the rest are counted in the title."""
 MAX_PAIRS = 20
-_Z95 = 1.959964
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95 % score interval of a share k/n, n > 0 (Wilson 1927).
-
-    >>> [round(bound, 3) for bound in wilson(1, 10)]
-    [0.018, 0.404]
-    """
-    share, z2 = k / n, _Z95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5
-    # At 0 of n and n of n a bound is exact; rounding would leave it beside the axis.
-    return (centre - half if k else 0.0), (centre + half if k < n else 1.0)
 
 
 def issue_rate_picture(per_class: pl.DataFrame) -> bytes:
@@ -42,15 +29,20 @@ def issue_rate_picture(per_class: pl.DataFrame) -> bytes:
     """
     known = per_class.filter(pl.col("n") > 0).sort("issue_rate", "class", descending=[True, False])
     drawn = known.head(MAX_ROWS)
-    bounds = [wilson(k, n) for k, n in drawn.select("n_issues", "n").rows()]
+    k, n = (drawn[name].cast(pl.Float64).to_numpy() for name in ("n_issues", "n"))
+    low, high = wilson(k / n, n)
     rows = range(drawn.height)
     figure = pictures.new_figure(7.0, 1.2 + 0.22 * max(drawn.height, 1))
     axes = figure.add_subplot()
-    axes.hlines(rows, [b[0] for b in bounds], [b[1] for b in bounds], color=pictures.REFER, lw=2)
+    axes.hlines(rows, low, high, color=pictures.REFER, lw=2)
     axes.plot(drawn["issue_rate"], rows, "o", color=pictures.WRONG, ms=5)
-    for row, (k, n) in zip(rows, drawn.select("n_issues", "n").rows(), strict=True):
+    for row, (flagged, among) in zip(rows, drawn.select("n_issues", "n").rows(), strict=True):
         axes.annotate(
-            f"{k} of {n}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=8
+            f"{flagged} of {among}",
+            (1.02, row),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
         )
     axes.set_yticks(rows, drawn["class"].to_list())
     axes.set_ylim(max(drawn.height, 1) - 0.5, -0.5)

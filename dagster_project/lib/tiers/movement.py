@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.evidence.clustered import Z95
+from dagster_project.lib.evidence.proportion import Z95
 from dagster_project.lib.evidence.rows import patient_key
 from dagster_project.lib.tiers.assign import TIERS, tier_of
 

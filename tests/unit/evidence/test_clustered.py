@@ -8,12 +8,12 @@ import pytest
 from evidence_worlds import World
 
 from dagster_project.lib.evidence.clustered import (
-    Z95,
     curve_band,
     excess,
     patient_sums,
     threshold_interval,
 )
+from dagster_project.lib.evidence.proportion import Z95
 from dagster_project.lib.evidence.rows import PatientRows
 
 

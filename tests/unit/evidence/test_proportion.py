@@ -4,7 +4,23 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dagster_project.lib.evidence.proportion import clustered_interval, clustered_variance
+from dagster_project.lib.evidence.proportion import (
+    Z95,
+    clustered_interval,
+    clustered_variance,
+    wilson,
+)
+
+
+@pytest.mark.parametrize(
+    ("k", "n"), [pytest.param(k, n, id=f"{k}_of_{n}") for k, n in [(0, 5), (3, 40), (8, 8)]]
+)
+def test_the_interval_solves_the_score_equation(k: int, n: int) -> None:
+    # Wilson's bounds p are where |k/n - p| = z sqrt(p (1 - p) / n).
+    low, high = (float(end[0]) for end in wilson(np.array([k / n]), n))
+    for bound in (low, high):
+        assert abs(k / n - bound) == pytest.approx(Z95 * (bound * (1 - bound) / n) ** 0.5, abs=1e-9)
+    assert low <= k / n <= high
 
 
 def test_with_one_image_a_patient_it_is_wilson_with_t_in_place_of_z() -> None:

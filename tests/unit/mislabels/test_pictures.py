@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from dagster_project.lib.mislabels.pictures import confusion_picture, issue_rate_picture, wilson
+from dagster_project.lib.mislabels.pictures import confusion_picture, issue_rate_picture
 
 PER_CLASS = pl.DataFrame(
     {
@@ -16,18 +16,6 @@ PER_CLASS = pl.DataFrame(
     }
 )
 CONFUSIONS = pl.DataFrame({"given": ["acne"], "predicted": ["tinea"], "n": [3]})
-
-
-@pytest.mark.parametrize(
-    ("k", "n"), [pytest.param(k, n, id=f"{k}_of_{n}") for k, n in [(0, 5), (3, 40), (8, 8)]]
-)
-def test_the_interval_solves_the_score_equation(k: int, n: int) -> None:
-    # Wilson's bounds p are where |k/n - p| = z sqrt(p (1 - p) / n).
-    for bound in wilson(k, n):
-        assert abs(k / n - bound) == pytest.approx(
-            1.959964 * (bound * (1 - bound) / n) ** 0.5, abs=1e-9
-        )
-    assert wilson(k, n)[0] <= k / n <= wilson(k, n)[1]
 
 
 @pytest.mark.parametrize(
