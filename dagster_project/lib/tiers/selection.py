@@ -1,8 +1,8 @@
 """Selection: one rule and one target make one threshold.
 
-Belongs: the rules of the policy, rounding to the release, what other rules would have chosen; what
-the policy asks to be certified, and releasing that where it says so.
-Does not: intervals and certificates themselves (``evidence``).
+Belongs: the rules of the policy on the labels that may be used, rounding to the release, what other
+rules would have chosen, releasing the certified value where the policy says so.
+Does not: the search of one rule (``rules``), certificates (``certification``), intervals.
 Concept: candidates are the scores that occur. With n(t) = #{score >= t}, k(t) = wrong ones among
 them: R = k/n is not monotone in t, W = k/N is. Shares are compared as float64 quotients. A plug-in
 threshold breaks its target in about half of all repetitions.
@@ -16,33 +16,18 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from dagster_project.lib.errors import InputError, RefusedError, some
-from dagster_project.lib.evidence.certificate import (
-    Certificate,
-    Claim,
-    ReviewedInPart,
-    Terms,
-    certify,
-    certify_reviewed,
-)
+from dagster_project.lib.errors import RefusedError
+from dagster_project.lib.evidence.certificate import Certificate
 from dagster_project.lib.evidence.clustered import (
     connected_parts,
     patient_sums,
     threshold_interval,
 )
-from dagster_project.lib.evidence.partial_review import (
-    ReviewedRows,
-    at_threshold,
-    estimated_curve,
-    given_curve,
-    reviewed_rows,
-)
-from dagster_project.lib.evidence.review_bound import review_test
+from dagster_project.lib.evidence.partial_review import estimated_curve, given_curve
 from dagster_project.lib.evidence.rows import PatientRows, patient_rows
 from dagster_project.lib.tiers import rules
+from dagster_project.lib.tiers.certification import certified_by, partly_reviewed
 from dagster_project.lib.tiers.curve import CurveCounts, curve_counts
-from dagster_project.lib.tiers.policy import START_WITH_ACCURACY
-from dagster_project.lib.tiers.subgroups import group_names
 from dagster_project.lib.tiers.thresholds import Thresholds, round_up
 
 if TYPE_CHECKING:
@@ -183,7 +168,7 @@ def fit_thresholds(
         A subgroup column that ``groups`` does not have.
     """
     counts = curve_counts(scored)
-    review = _review_of(scored)
+    review = partly_reviewed(scored)
     estimate = None if review is None else estimated_curve(review)
     estimated = estimate is not None
     if review is not None and estimate is None:
@@ -198,16 +183,16 @@ def fit_thresholds(
     certificate = certified_by(scored, policy, released=max(own, refer), groups=groups, looks=looks)
     enforced = _enforced(own, certificate) if policy.certify.enforce else own
     released = {"refer": refer, "confident": max(enforced, refer)}
-    if certificate is not None and policy.certify.enforce:
+    if released["confident"] != max(own, refer):  # what is said of the released value changes
         certificate = certified_by(
             scored, policy, released=released["confident"], groups=groups, looks=looks
         )
-        if certificate is not None and not certificate.released_is_certified:
-            raise RefusedError(
-                f"certify.enforce: {released['confident']:.3f}, which the rules and the order of "
-                f"the tiers ask for, is not certified (it covers too little, or lies above start "
-                f"{certificate.start:.3f}); change the policy before the next labels"
-            )
+    if policy.certify.enforce and certificate and not certificate.released_is_certified:
+        raise RefusedError(
+            f"certify.enforce: {released['confident']:.3f}, which the rules and the order of the "
+            f"tiers ask for, is not certified (it covers too little, or lies above start "
+            f"{certificate.start:.3f}); change the policy before the next labels"
+        )
     rows = patient_rows(scored)
     fits = {
         side: RuleFit(
@@ -236,113 +221,6 @@ def fit_thresholds(
         n_patients=rows.n_patients,
         certificate=certificate,
     )
-
-
-def claims_of(policy: TierPolicy) -> tuple[Claim, ...]:
-    """What a certificate must show: the confident rule's target and what ``accept`` bounds.
-
-    Where both bound the same quantity the stricter counts.
-    """
-    bounds: dict[str, list[float]] = {"confident_wrong_share": [], "covered_top1": []}
-    if policy.confident.rule in bounds:
-        bounds[policy.confident.rule].append(policy.confident.target)
-    for quantity, asked in bounds.items():
-        wanted = getattr(policy.accept, quantity)
-        if wanted is not None:
-            asked.append(wanted)
-    found = []
-    if bounds["confident_wrong_share"]:
-        found.append(Claim("confident_wrong_share", min(bounds["confident_wrong_share"])))
-    if bounds["covered_top1"]:
-        found.append(Claim("covered_top1", max(bounds["covered_top1"])))
-    return tuple(found)
-
-
-def certified_by(
-    scored: pl.DataFrame,
-    policy: TierPolicy,
-    *,
-    released: float,
-    groups: pl.DataFrame | None = None,
-    looks: int | None = None,
-) -> Certificate | None:
-    """The certificate that a policy asks for; None where it bounds nothing that can be certified.
-
-    Errors as :func:`fit_thresholds`.
-    """
-    claims = claims_of(policy)
-    if not claims:
-        return None
-    asked = policy.certify
-    accuracy = any(claim.quantity == "covered_top1" for claim in claims)
-    terms = Terms(
-        delta=asked.delta,
-        start=(START_WITH_ACCURACY if accuracy else 1.0) if asked.start is None else asked.start,
-        max_images=asked.max_images_per_patient,
-        min_coverage=asked.min_coverage or 0.0,
-        models=asked.models,
-    )
-    rows = patient_rows(scored, max_images=terms.max_images)
-    review = _review_of(scored, terms.max_images)
-    if review is not None:
-        tested = _reviewed_in_part(review, policy, terms)
-        return certify_reviewed(rows, claims, terms, tested, released=released, looks=looks)
-    parts = {
-        part: patient_rows(frame, max_images=terms.max_images)
-        for part, frame in _groups(scored, groups, asked.subgroups).items()
-    }
-    return certify(rows, claims, terms, released=released, groups=parts, looks=looks)
-
-
-def _reviewed_in_part(review: ReviewedRows, policy: TierPolicy, terms: Terms) -> ReviewedInPart:
-    """How W is tested on labels reviewed in part; other claims have no valid bound there."""
-    claims = {claim.quantity: claim for claim in claims_of(policy)}
-    wrong = claims.get("confident_wrong_share")
-    curve = estimated_curve(review)
-
-    def observed(threshold: float) -> float | None:
-        found = None if curve is None else at_threshold(curve, threshold)
-        return None if found is None else found["estimate"]
-
-    if wrong is None or len(claims) > 1 or policy.certify.subgroups:
-        note = "covered top-1 and subgroups can be certified once every image in play is reviewed"
-        return ReviewedInPart(lambda _: False, observed, note)
-    n_drawn = int((review.drawn & review.reviewed).sum())
-    if not n_drawn:
-        note = (
-            "how probably each image was drawn for review is not known, so nothing is known of the "
-            "labels that nobody reviewed"
-        )
-        return ReviewedInPart(
-            review_test(review, wrong.alpha, terms.level, max_images=terms.max_images),
-            observed,
-            note,
-        )
-    return ReviewedInPart(
-        review_test(review, wrong.alpha, terms.level, max_images=terms.max_images),
-        observed,
-        f"{n_drawn:,} reviewed images that were drawn at random leave much room for wrong labels "
-        "that agree with the model; more of them, or all images in play, would settle it",
-    )
-
-
-def _groups(
-    scored: pl.DataFrame, groups: pl.DataFrame | None, columns: tuple[str, ...]
-) -> dict[tuple[str, str], pl.DataFrame]:
-    """(column, group) -> its scored rows; an image whose group is not known is in "unknown"."""
-    missing = [name for name in columns if groups is None or name not in groups.columns]
-    if missing:
-        raise InputError(
-            f"certify.subgroups: no column {some(missing)} beside the images; "
-            "pass metadata that has it, or leave it out"
-        )
-    found: dict[tuple[str, str], pl.DataFrame] = {}
-    if groups is not None:
-        for column in columns:
-            joined = scored.with_columns(group_names(scored, groups, column))
-            for (group,), part in joined.sort("group").group_by("group", maintain_order=True):
-                found[column, str(group)] = part.drop("group")
-    return found
 
 
 def _enforced(own: float, certificate: Certificate | None) -> float:
@@ -380,14 +258,6 @@ def _hull(parts: list[tuple[float, float]] | None) -> dict[str, Any]:
     return {"ci95": (parts[0][0], parts[-1][1]), "ci95_set": tuple(parts)}
 
 
-def _review_of(scored: pl.DataFrame, max_images: int | None = None) -> ReviewedRows | None:
-    """The rows with what was reviewed; None where nothing was, or everything."""
-    if "inclusion_probability" not in scored.columns:
-        return None
-    partly = scored["reviewed"].any() and not scored["reviewed"].all()
-    return reviewed_rows(scored, max_images=max_images) if partly else None
-
-
 def _fit(
     side: str, rule: str, target: float, counts: CurveCounts, estimate: pl.DataFrame | None
 ) -> float:
@@ -420,12 +290,9 @@ def _choose(
     if estimate is None or rule not in _ESTIMATED:
         return rules.choose(rule, target, counts)
     values = _statistic(rule, counts, estimate)
-    meets = values <= target if rule in ("confident_wrong_share", "share") else values >= target
-    # coverage and share want the highest threshold, the others the lowest
-    where = np.flatnonzero(meets)
-    if not where.size:
-        return None
-    return int(where[0] if rule in ("coverage", "share") else where[-1])
+    meets = values <= target if rule == "confident_wrong_share" else values >= target
+    where = np.flatnonzero(meets)  # the estimate is not monotone: the loosest that meets it
+    return int(where[-1]) if where.size else None
 
 
 def _statistic_at(
@@ -438,7 +305,7 @@ def _statistic_at(
         return rules.statistic_at(rule, counts, threshold)
     inside = counts.inside(threshold)
     if inside == 0:
-        return {"coverage": 0.0, "confident_wrong_share": 0.0, "share": 1.0}.get(rule)
+        return 0.0 if rule == "confident_wrong_share" else None
     return float(_statistic(rule, counts, estimate)[inside - 1])
 
 

@@ -13,8 +13,9 @@ import pytest
 from dagster_project.lib.errors import RefusedError
 from dagster_project.lib.evidence.partial_review import reviewed_rows
 from dagster_project.lib.evidence.review_bound import certified_upper, review_test
+from dagster_project.lib.tiers.certification import certified_by
 from dagster_project.lib.tiers.policy import TierPolicy, parse_policy
-from dagster_project.lib.tiers.selection import certified_by, fit_thresholds
+from dagster_project.lib.tiers.selection import fit_thresholds
 
 
 def policy(target: float = 0.04, **more: object) -> TierPolicy:

@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 
 from dagster_project.lib.errors import InputError, RefusedError
+from dagster_project.lib.tiers.certification import claims_of
 from dagster_project.lib.tiers.policy import START_WITH_ACCURACY, TierPolicy, parse_policy
-from dagster_project.lib.tiers.selection import ThresholdFit, claims_of, fit_thresholds
+from dagster_project.lib.tiers.selection import ThresholdFit, fit_thresholds
 
 # score: right?   .9 y   .8 y y   .7 n   .6 y   .5 n n   .4 y   .3 n   .2 y
 SCORES = [0.9, 0.8, 0.8, 0.7, 0.6, 0.5, 0.5, 0.4, 0.3, 0.2]
