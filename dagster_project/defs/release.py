@@ -83,7 +83,7 @@ def provenance_of(tier_thresholds: StoredTable) -> "Provenance":
     return Provenance.of_json(json.loads(tier_thresholds.metadata["provenance"]))
 
 
-@dg.asset(group_name="release", kinds={"json"}, owners=["team:data-science"], code_version="1")
+@dg.asset(group_name="release", kinds={"json"}, owners=["team:data-science"], code_version="2")
 def threshold_release(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],
