@@ -21,6 +21,7 @@ from dagster_project.defs import (
     probabilities,
     release,
     resources,
+    review,
     schedules,
     thresholds,
 )
@@ -37,6 +38,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
             *dumps.values(),
             *labels.ASSETS,
             *mislabels.ASSETS,
+            *review.ASSETS,
             *thresholds.ASSETS,
             *release.ASSETS,
             *approval.ASSETS,

@@ -1,9 +1,8 @@
-"""Stage 3: suspicious labels, and the blind packet that asks about them.
+"""Stage 3: suspicious labels.
 
-Belongs: ``mislabel_candidates`` (both splits) and ``review_packet``.
-Does not: confident learning, montage, packet layout (``lib.mislabels``).
-Concept: the test split is out of sample, the train split is not, and each row says which. A packet
-asks about the test split by default, because only its labels move the thresholds.
+Belongs: ``mislabel_candidates`` (both splits).
+Does not: confident learning, montage (``lib.mislabels``); asking anybody (``review``).
+Concept: the test split is out of sample, the train split is not, and each row says which.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_project.defs import show
-from dagster_project.defs.probabilities import dumped_classes, whole_dump
+from dagster_project.defs.probabilities import whole_dump
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from dagster_project.lib.mislabels.candidates import Candidates
 
 IN_SAMPLE = {"test": False, "train": True}
-CONTROL_SHARE = 0.25
 
 
 @dg.asset(
@@ -86,41 +84,4 @@ def _publish(found: "Candidates", split: str, settings: Settings) -> dict[str, A
     }
 
 
-@dg.asset(group_name="mislabels", kinds={"csv"}, owners=["team:dermatology"], code_version="2")
-def review_packet(
-    settings: dg.ResourceParam[Settings],
-    mislabel_candidates: StoredTable,
-    dataset_index: StoredTable,
-    given_labels: StoredTable,
-) -> dg.MaterializeResult[StoredTable]:
-    """A blind packet of candidates and hidden controls; frozen, and never part of a refit."""
-    import polars as pl
-
-    from dagster_project.lib.mislabels.packet import PacketDesign, build_packet
-
-    candidates = mislabel_candidates.frame
-    if settings.packet_split is not None:
-        candidates = candidates.filter(pl.col("split") == settings.packet_split)
-    # the frame: candidates and controls come from the same split, every image of which may be asked
-    asked = dataset_index.frame.filter(pl.col("split").is_in(candidates["split"].implode()))
-    summary = build_packet(
-        candidates,
-        asked.join(given_labels.frame, on="image_uuid", how="left"),
-        settings.dataset_dir,
-        settings.packets_dir,
-        PacketDesign(
-            reviewers=settings.reviewers,
-            classes=dumped_classes(settings),
-            n=settings.packet_size,
-            control_share=CONTROL_SHARE,
-        ),
-    )
-    packet = str(summary["packet"])
-    return dg.MaterializeResult(
-        value=StoredTable.of(pl.DataFrame({"packet": [packet], "folder": [summary["folder"]]})),
-        data_version=dg.DataVersion(packet),
-        metadata=show.scalars({k: v for k, v in summary.items() if isinstance(v, (int, str))}),
-    )
-
-
-ASSETS = [mislabel_candidates, review_packet]
+ASSETS = [mislabel_candidates]

@@ -51,7 +51,7 @@ def scored_test_rows(
     """
     from dagster_project.lib import tables
     from dagster_project.lib.labels.consensus import n_decided
-    from dagster_project.lib.labels.sampling import choose_packet, read_packets, with_reviews
+    from dagster_project.lib.review.sample import choose_packet, read_packets, with_reviews
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
     table = whole_dump(test_probabilities, dataset_index, "test", settings)

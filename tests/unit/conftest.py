@@ -1,4 +1,4 @@
-"""Rows that satisfy every table of the original run (15,561 images).
+"""Rows that satisfy every table of the original run (15,561 images), and small photographs.
 
 The original rows are not here; these are constructed so that counting them gives the published
 figures. Scores of the tiers are chosen so that the thresholds .815, .444 and .250 come out.
@@ -6,9 +6,13 @@ figures. Scores of the tiers are chosen so that the thresholds .815, .444 and .2
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.tiers.scored_rows import score_rows
@@ -86,3 +90,23 @@ def original_table() -> tuple[ProbabilityTable, pl.DataFrame]:
 def original(original_table: tuple[ProbabilityTable, pl.DataFrame]) -> pl.DataFrame:
     """The constructed rows, scored."""
     return score_rows(*original_table)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Callable[..., pl.DataFrame]:
+    """Write one coloured JPEG for each id; returns ``image_uuid, image_path, patient_id``."""
+
+    def write(ids: list[str]) -> pl.DataFrame:
+        (tmp_path / "data").mkdir(exist_ok=True)
+        for number, uuid in enumerate(ids):
+            colour = (200, 40 + number * 5 % 200, 90)
+            Image.new("RGB", (40, 30), colour).save(tmp_path / "data" / f"{uuid}.jpg")
+        return pl.DataFrame(
+            {
+                "image_uuid": ids,
+                "image_path": [f"{uuid}.jpg" for uuid in ids],
+                "patient_id": [f"p{uuid}" for uuid in ids],
+            }
+        )
+
+    return write

@@ -1,7 +1,7 @@
 """Partly reviewed labels: what W and covered top-1 are, when only some rows were looked at.
 
 Belongs: the estimator from reviews with known inclusion probabilities, its error and interval.
-Does not: where the probabilities come from (``labels.sampling``), certified bounds
+Does not: where the probabilities come from (``review.sample``), certified bounds
 (``review_bound``).
 Concept: a label that is overwritten only where the model disagrees with it moves every figure in
 the model's favour. Horvitz-Thompson difference estimator (Sarndal, Swensson, Wretman, Model
@@ -77,7 +77,7 @@ class ReviewedRows:
 
 
 def reviewed_rows(scored: pl.DataFrame, *, max_images: int | None = None) -> ReviewedRows:
-    """Scored rows with review columns (``labels.sampling.with_reviews``) as arrays.
+    """Scored rows with review columns (``review.sample.with_reviews``) as arrays.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ import polars as pl
 
 from dagster_project.lib import pictures
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.mislabels.photos import open_photo
+from dagster_project.lib.photos import open_photo
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

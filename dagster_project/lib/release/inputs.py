@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError, some
-from dagster_project.lib.labels import sampling
 from dagster_project.lib.labels.given import given_version, join_labels, read_labels
 from dagster_project.lib.probability_table import open_probabilities
 from dagster_project.lib.release import bundle
 from dagster_project.lib.release.environment import environment, environment_changes
 from dagster_project.lib.release.refit import RefitResult, refit
+from dagster_project.lib.review import sample
 from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, groups_in
 from dagster_project.lib.tiers.policy import parse_policy, policy_sha256, read_policy
 from dagster_project.lib.tiers.scored_rows import as_text, labels_in, score_counts, score_rows
@@ -94,7 +94,7 @@ def refit_files(
     version = given_version(labels)  # before the rows are scored: it takes as much memory
     scored = score_rows(table, labels, compact=True)
     if reviews is not None:
-        scored = sampling.with_reviews(scored, *reviews)
+        scored = sample.with_reviews(scored, *reviews)
     baseline = _baseline(paths, table, labels)
     n_reviewed = None
     if "reviewed" in scored.columns:
@@ -167,12 +167,12 @@ def _in_force(
     path = paths.get("reviewed_labels")
     if path is None:
         return given, None
-    reviewed = sampling.read_reviewed(path, table.classes)
-    cleaned = sampling.apply_reviewed(given, reviewed)
+    reviewed = sample.read_reviewed(path, table.classes)
+    cleaned = sample.apply_reviewed(given, reviewed)
     labels = cleaned.select("image_uuid", "label")
     if "patient_id" in given.columns:
         labels = labels.join(given.select("image_uuid", "patient_id"), on="image_uuid", how="left")
-    return labels, (cleaned, sampling.design_of(reviewed, table.frame["image_uuid"]))
+    return labels, (cleaned, sample.design_of(reviewed, table.frame["image_uuid"]))
 
 
 def _metadata(path: Path, columns: Sequence[str]) -> pl.DataFrame:

@@ -144,7 +144,7 @@ def fit_thresholds(
     - ``fixed``: the target itself.
 
     Where only a sample of labels was reviewed, with known probabilities (the columns of
-    ``labels.sampling.with_reviews``), ``covered_top1`` and ``confident_wrong_share`` compare the
+    ``review.sample.with_reviews``), ``covered_top1`` and ``confident_wrong_share`` compare the
     estimate for all labels (``evidence.partial_review``), not what overwriting them would give;
     with unknown probabilities they compare the given labels.
 

@@ -1,14 +1,9 @@
-"""A small table of probabilities with planted label errors, and photographs for it."""
+"""A small table of probabilities with planted label errors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import polars as pl
-import pytest
-from PIL import Image
 
 from dagster_project.lib.probability_table import ProbabilityTable
 
@@ -39,23 +34,3 @@ def planted(n: int = 30) -> tuple[ProbabilityTable, pl.DataFrame]:
         given.append(CLASSES[i % 3])
     given[0], given[4] = "eczema", "tinea"
     return table(probs), labels(*given)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Callable[..., pl.DataFrame]:
-    """Write one coloured JPEG for each id; returns ``image_uuid, image_path, patient_id``."""
-
-    def write(ids: list[str]) -> pl.DataFrame:
-        (tmp_path / "data").mkdir(exist_ok=True)
-        for number, uuid in enumerate(ids):
-            colour = (200, 40 + number * 5 % 200, 90)
-            Image.new("RGB", (40, 30), colour).save(tmp_path / "data" / f"{uuid}.jpg")
-        return pl.DataFrame(
-            {
-                "image_uuid": ids,
-                "image_path": [f"{uuid}.jpg" for uuid in ids],
-                "patient_id": [f"p{uuid}" for uuid in ids],
-            }
-        )
-
-    return write

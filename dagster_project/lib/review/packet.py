@@ -28,7 +28,7 @@ import polars as pl
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.labels.drop import NOT_USABLE, UNSURE
-from dagster_project.lib.mislabels.photos import open_photo
+from dagster_project.lib.photos import open_photo
 
 _LAYOUT = 2
 """Raise when the content of a packet changes for equal inputs."""

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.labels.sampling import (
+from dagster_project.lib.review.sample import (
     Packet,
     apply_reviewed,
     choose_packet,

@@ -13,9 +13,9 @@ from PIL import Image
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.labels.drop import read_drop
-from dagster_project.lib.mislabels.packet import KEY_COLUMNS, PacketDesign, build_packet
+from dagster_project.lib.review.packet import KEY_COLUMNS, PacketDesign, build_packet
 
-from .conftest import CLASSES
+CLASSES = ("acne", "eczema", "tinea")
 
 IDS = [f"r{i:02d}" for i in range(30)]
 DESIGN = PacketDesign(("ada", "kim"), CLASSES, n=8, control_share=0.25, seed=3)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.mislabels.photos import open_photo
+from dagster_project.lib.photos import open_photo
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
