@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -17,15 +19,26 @@ from dagster_project.lib import pictures
 from dagster_project.settings import Settings
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """The test's own folder, in memory where there is /dev/shm: SQLite syncs at every event."""
+@pytest.fixture(scope="session")
+def shelf() -> Iterator[Path]:
+    """A folder for this process, in memory where there is /dev/shm: SQLite syncs at every event."""
     memory = Path("/dev/shm")  # noqa: S108 - a private folder is made inside
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory, prefix="tier-refit-") as made:
+    where = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=where, prefix="tier-refit-") as made:
         yield Path(made)
+
+
+@pytest.fixture
+def folder(shelf: Path) -> Iterator[Path]:
+    """The test's own folder: empty at first, and at the same path for every test of a process.
+
+    The same path, because a world that was made once is put back by copying it (:func:`world`),
+    and its settings and events name the folder.
+    """
+    place = shelf / "world"
+    place.mkdir()
+    yield place
+    shutil.rmtree(place)
 
 
 @pytest.fixture(autouse=True)
@@ -53,27 +66,55 @@ def settings(folder: Path) -> Settings:
     )
 
 
-@pytest.fixture
-def harness(folder: Path, settings: Settings) -> Iterator[Harness]:
-    """A world with a model and a dataset, and no dump yet."""
-    write_dataset(settings.dataset_dir)
-    (folder / "home").mkdir()
+STEPS: dict[str, Callable[[Harness], object]] = {
+    "harness": lambda made: (made.publish_model(), made.read_dataset()),
+    "ready": lambda made: made.dump(),
+    "fitted": lambda made: made.refit(),
+}
+"""What each fixture adds to the one before it."""
+
+
+@contextmanager
+def world(stage: str, shelf: Path, settings: Settings) -> Iterator[Harness]:
+    """The world after ``stage``: made by real runs the first time, a copy of that afterwards."""
+    folder, kept = settings.store.parent, shelf / stage
+    if kept.is_dir():
+        shutil.copytree(kept, folder, symlinks=True, dirs_exist_ok=True)
+    else:
+        _make(stage, shelf, settings)
+        shutil.copytree(folder, kept, symlinks=True)
     with dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
-        made = Harness(instance, settings, build_definitions(settings))
-        made.publish_model()
-        made.read_dataset()
+        yield Harness(instance, settings, build_definitions(settings))
+
+
+def _make(stage: str, shelf: Path, settings: Settings) -> None:
+    before = list(STEPS)[: list(STEPS).index(stage)]
+    if before:
+        with world(before[-1], shelf, settings) as made:
+            STEPS[stage](made)
+        return
+    write_dataset(settings.dataset_dir)
+    (settings.store.parent / "home").mkdir()
+    with dg.DagsterInstance.local_temp(str(settings.store.parent / "home")) as instance:
+        STEPS[stage](Harness(instance, settings, build_definitions(settings)))
+
+
+@pytest.fixture
+def harness(shelf: Path, settings: Settings) -> Iterator[Harness]:
+    """A world with a model and a dataset, and no dump yet."""
+    with world("harness", shelf, settings) as made:
         yield made
 
 
 @pytest.fixture
-def ready(harness: Harness) -> Harness:
+def ready(shelf: Path, settings: Settings) -> Iterator[Harness]:
     """All test shards dumped with model A."""
-    harness.dump()
-    return harness
+    with world("ready", shelf, settings) as made:
+        yield made
 
 
 @pytest.fixture
-def fitted(ready: Harness) -> Harness:
+def fitted(shelf: Path, settings: Settings) -> Iterator[Harness]:
     """Fitted once, on the given labels."""
-    ready.refit()
-    return ready
+    with world("fitted", shelf, settings) as made:
+        yield made
