@@ -47,7 +47,7 @@ def plain_report(rows: pl.DataFrame, policy: TierPolicy = DEFAULT_POLICY) -> dic
 
 def sample_report(rows: pl.DataFrame) -> dict[str, Any]:
     """Every key filled in; of ``POLICY``."""
-    labels = LabelsInfo("2026-11-20", provisional=True, n_reviewed=600)
+    labels = LabelsInfo("2026-11-20", provisional=True, n_reviewed=600, reviews=reviews())
     context = Context(labels, deployed=DEPLOYED, baseline=rows)
     report = full_report(rows, fit_thresholds(rows, POLICY), POLICY, context)
     sides = report["selection"]
@@ -71,6 +71,25 @@ def sample_report(rows: pl.DataFrame) -> dict[str, Any]:
         "moved": {**report["moved"], **_moved()},
         "label_noise": label_noise_report(report, noise, 25, reviewed=reviewed),
     }
+
+
+def reviews() -> dict[str, Any]:
+    """Two readers of a packet, of whom one has a hostile name."""
+    readers = [
+        {"reviewer": "reader_a", "n": 600, "n_unsure": 14, "n_not_usable": 3,
+         "agreement_with_consensus": 0.912, "ci95": [0.885, 0.934]},
+        {"reviewer": HOSTILE, "n": 12, "n_unsure": 12, "n_not_usable": 0,
+         "agreement_with_consensus": None, "ci95": None},
+    ]  # fmt: skip
+    return {
+        "policy": {"min_agreeing": 2, "references": ["histology"]},
+        "images": {"confirmed": 402, "corrected": 151, "tie": 31, "single": 9, "not_usable": 7},
+        "agreement": {
+            "n_images_two_readers": 588, "alpha": 0.713, "alpha_ci95": [0.68, 0.745],
+            "reviewers": readers,
+        },
+        "packet": {"name": "0123abcd", "n_asked": 620, "n_returned": 600},
+    }  # fmt: skip
 
 
 def certificate() -> dict[str, Any]:

@@ -66,10 +66,15 @@ def settings(folder: Path) -> Settings:
     )
 
 
+def _begin(made: Harness) -> None:
+    made.publish_model()
+    made.read_dataset()
+
+
 STEPS: dict[str, Callable[[Harness], object]] = {
-    "harness": lambda made: (made.publish_model(), made.read_dataset()),
-    "ready": lambda made: made.dump(),
-    "fitted": lambda made: made.refit(),
+    "harness": _begin,
+    "ready": Harness.dump,
+    "fitted": Harness.refit,
 }
 """What each fixture adds to the one before it."""
 

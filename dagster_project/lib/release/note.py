@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.lib.release.conditions import rounding_kept
+from dagster_project.lib.release.reviewers import HEAD, reviewer_lines, reviewer_rows
 from dagster_project.lib.release.wording import CLAIMS, OUTCOMES, PATIENTS, RULES
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
@@ -37,6 +38,7 @@ def release_note(report: Mapping[str, Any], policy: TierPolicy, tta: bool | None
         "## Protocol, fixed before the labels\n\n" + _protocol(report, policy),
         "## How the thresholds were chosen\n\n" + _selection(report, policy),
         "## Certificate\n\n" + _certificate(report),
+        "## Reviewers\n\n" + _reviewers(report["labels"]["reviews"]),
         *(
             [("## Labels reviewed in part\n\n" + _partial(report))]
             if report["partial_review"]
@@ -168,6 +170,14 @@ def _certificate(report: Mapping[str, Any]) -> str:
         *(f"- {sentence}" for sentence in found["scope"]),
     ]
     return "\n\n".join([" ".join(said), "\n".join(lines)])
+
+
+def _reviewers(reviews: Mapping[str, Any] | None) -> str:
+    if reviews is None:
+        return "Who reviewed these labels, how blindly and with what agreement is not known."
+    lines = "\n".join(f"- {line}." for line in reviewer_lines(reviews))
+    rows = reviewer_rows(reviews)
+    return f"{lines}\n\n{_table(HEAD, rows)}" if rows else lines
 
 
 def _partial(report: Mapping[str, Any]) -> str:

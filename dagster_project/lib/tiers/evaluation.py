@@ -7,7 +7,7 @@ Concept: aggregates only, plain JSON; a section that has nothing to say is null.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,14 @@ class LabelsInfo:
     """Which labels were used; ``provisional`` until the reviews that matter have returned.
 
     ``n_reviewed``: scored images whose label reviewers decided (confirmed or corrected); None if
-    that is not known.
+    that is not known. ``reviews``: who reviewed, how blindly and with what agreement (what
+    ``release.reviewers`` words); None where that is not known.
     """
 
     version: str
     provisional: bool
     n_reviewed: int | None
+    reviews: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from dagster_project.lib.release.report_page.parts import (
 from dagster_project.lib.release.report_page.slider import (
     Grid,
 )
+from dagster_project.lib.release.reviewers import HEAD, reviewer_lines, reviewer_rows
 
 _STATISTICS = {"top1": "right", "confident_wrong": "confident and wrong, of all images"}
 
@@ -229,6 +230,19 @@ def _reviewed(found: Mapping[str, Any]) -> list[Part]:
     ]
     head = ("tier", "images", "reviewed", "given labels wrong (95 %, approximate)")
     return [Table("What the reviews found; estimand: images", head, rows)] if rows else []
+
+
+def reviewers_section(report: Mapping[str, Any]) -> Section:
+    """Who reviewed, how blindly, how far they agree, what was left out."""
+    reviews, title = report["labels"].get("reviews"), "Reviewers"
+    if not reviews:
+        told = "Who reviewed these labels, how blindly and with what agreement is not known."
+        return Section("reviewers", title, [Text(told)])
+    parts: list[Part] = [Items([f"{line}." for line in reviewer_lines(reviews)])]
+    rows = [(name(reader), *figures) for reader, *figures in reviewer_rows(reviews)]
+    if rows:
+        parts.append(Table("Readers; estimand: images that each judged", HEAD, rows))
+    return Section("reviewers", title, parts)
 
 
 def partial_section(report: Mapping[str, Any]) -> Section | None:

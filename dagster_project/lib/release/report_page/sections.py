@@ -32,6 +32,7 @@ from dagster_project.lib.release.report_page.doubts import (
     fails_section,
     noise_section,
     partial_section,
+    reviewers_section,
 )
 from dagster_project.lib.release.report_page.fitted import certificate_section, thresholds_section
 from dagster_project.lib.release.report_page.impact import moved_section, tiers_section
@@ -45,6 +46,7 @@ def sections(
     return [
         thresholds_section(report, curve, grid),
         certificate_section(report),
+        reviewers_section(report),
         *([] if partial is None else [partial]),
         tiers_section(report),
         moved_section(report),
