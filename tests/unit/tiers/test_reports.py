@@ -173,7 +173,12 @@ def test_the_full_report_has_the_keys_of_the_contract() -> None:
     assert (chosen["rule"], chosen["target"], chosen["fitted"]) == ("coverage", 0.3, 0.8)
     assert len(chosen["ci95"]) == 2
     assert chosen["certificate"] is None
-    assert report["labels"] == {"version": "v1", "provisional": True, "n_reviewed": 0}
+    assert report["labels"] == {
+        "version": "v1",
+        "provisional": True,
+        "n_reviewed": 0,
+        "reviews": None,
+    }
     assert report["baseline"] is report["deployed"] is report["moved"] is None
     assert json.loads(json.dumps(report)) == report
 
