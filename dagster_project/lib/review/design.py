@@ -221,18 +221,24 @@ def draw_sample(plan: Plan) -> pl.DataFrame:
     gives the same rows, whatever the order they were judged in.
     """
     rows = plan.rows.filter("readable")
+    certain = pl.col("stratum") == CERTAIN
+    patients = (
+        rows.filter(~certain).select("stratum", "patient").unique().sort("stratum", "patient")
+    )
+    strata = patients.partition_by("stratum", maintain_order=True)
+    n_drawn = dict(plan.strata.select("stratum", "n_patients_drawn").rows())
     attempt = 0
     while True:
         taken = [
-            _drawn_patients(rows, name, n_drawn, plan.sampling.seed, attempt)
-            for name, n_drawn in plan.strata.select("stratum", "n_patients_drawn").rows()
-            if name != CERTAIN
+            _drawn(part, n_drawn[part["stratum"][0]], plan.sampling.seed, attempt)
+            for part in strata
         ]
-        asked = pl.concat([rows.filter(pl.col("stratum") == CERTAIN), *taken])
+        chosen = pl.concat([patients.clear(), *taken])
+        asked = rows.join(chosen, on=["stratum", "patient"], how="semi", maintain_order="left")
+        asked = pl.concat([rows.filter(certain), asked])
         if asked.height <= plan.sampling.n:
             break
         attempt += 1
-    certain = pl.col("stratum") == CERTAIN
     role = pl.when(certain).then(pl.lit("certain")).otherwise(pl.lit("drawn"))
     return asked.with_columns(role=role).sort("image_uuid")
 
@@ -382,14 +388,8 @@ def _strata_table(
     )
 
 
-def _drawn_patients(
-    rows: pl.DataFrame, stratum: str, n_drawn: int, seed: int, attempt: int
-) -> pl.DataFrame:
-    """The rows of a simple random sample of the patients of one stratum."""
-    inside = rows.filter(pl.col("stratum") == stratum)
-    patients = inside["patient"].unique().sort()
-    own = int(files.sha256_bytes(stratum.encode())[:8], 16)
-    chosen = np.random.default_rng([seed, own, attempt]).choice(
-        len(patients), n_drawn, replace=False
-    )
-    return inside.filter(pl.col("patient").is_in(patients[np.sort(chosen)].implode()))
+def _drawn(patients: pl.DataFrame, n: int, seed: int, attempt: int) -> pl.DataFrame:
+    """A simple random sample of ``n`` of the patients of one stratum, sorted by name."""
+    own = int(files.sha256_bytes(patients["stratum"][0].encode())[:8], 16)
+    rng = np.random.default_rng([seed, own, attempt])
+    return patients[np.sort(rng.choice(patients.height, n, replace=False))]
