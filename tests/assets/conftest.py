@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from harness import Harness, write_dataset
+from PIL import Image
 
 from dagster_project.definitions import build_definitions
 from dagster_project.lib import pictures
@@ -77,3 +78,15 @@ def fitted(ready: Harness) -> Harness:
     """Fitted once, on the given labels."""
     ready.refit()
     return ready
+
+
+@pytest.fixture
+def found(fitted: Harness) -> Harness:
+    """Photographs are there, both splits are dumped, candidates are found."""
+    images = fitted.settings.dataset_dir / "images"
+    images.mkdir()
+    for shade, path in enumerate(fitted.stored("dataset_index").frame["image_path"]):
+        Image.new("RGB", (16, 16), (shade % 256, 90, 60)).save(fitted.settings.dataset_dir / path)
+    fitted.dump("train")
+    assert fitted.run_job("mislabel_job", ["mislabel_candidates"]).success
+    return fitted

@@ -332,6 +332,8 @@ def _log_mean_exp(size: Ints) -> npt.NDArray[np.float64]:
 def _check(sampling: Sampling) -> None:
     if sampling.n < 1:
         raise InputError(f"n {sampling.n}: a packet needs at least one image")
+    if sampling.seed < 0:
+        raise InputError(f"seed {sampling.seed}: a whole number, 0 or above, is needed")
     if not 0 <= sampling.certain <= sampling.n:
         raise InputError(
             f"n_certain {sampling.certain}: allowed are 0 to n ({sampling.n}); correct one of them"

@@ -149,6 +149,13 @@ class PacketPlan:
         """What the packet can and cannot show."""
         return sentences(self.power)
 
+    def table_lines(self) -> list[str]:
+        """The strata for a terminal: images, patients, how many are drawn, probability."""
+        lines = [f"{'stratum':28}{'images':>8}{'patients':>10}{'drawn':>8}{'asked':>8}{'prob.':>8}"]
+        for name, n, patients, drawn, probability, asked in self.strata.rows():
+            lines.append(f"{name:28}{n:>8}{patients:>10}{drawn:>8}{asked:>8.1f}{probability:>8.3f}")
+        return lines
+
 
 def plan_packet(
     source: PacketSource, design: PacketDesign, on_progress: OnProgress = silent
@@ -165,7 +172,7 @@ def plan_packet(
         that reviewers must not see; as ``design.stratified`` and ``design.plan_sample``.
     """
     _check(design)
-    rows = stratified(source.judged, source.thresholds)
+    rows = stratified(_known(source), source.thresholds)
     strange = rows.join(source.index, on="image_uuid", how="anti")["image_uuid"]
     if strange.len():
         raise InputError(f"{strange.len()} judged images are not in the dataset: {some(strange)}")
@@ -180,7 +187,7 @@ def plan_packet(
         (certain if _opens(source.dataset_dir / path) else unreadable).append(uuid)
         on_progress(len(certain), design.sampling.certain)
     plan = plan_sample(rows, design.sampling, certain=certain, unreadable=unreadable)
-    splits = _with_split(rows, source.index)["split"].unique().implode()
+    splits = rows["split"].unique().implode()
     of_split = source.index.filter(pl.col("split").is_in(splits, nulls_equal=True)).height
     n_outside = of_split - rows.height + len(unreadable)
     return PacketPlan(plan, sorted(unreadable), expected_precision(plan, n_outside))
@@ -300,8 +307,7 @@ def _draw(
     frame = planned.plan.rows.with_columns(
         pl.when(lost).then(0.0).otherwise("inclusion_probability").alias("inclusion_probability")
     )
-    frame = _with_split(frame, source.index).select(FRAME_COLUMNS)
-    return _Draw(frame, asked, sorted([*planned.unreadable, *broken]))
+    return _Draw(frame.select(FRAME_COLUMNS), asked, sorted([*planned.unreadable, *broken]))
 
 
 def _arrange(
@@ -447,10 +453,11 @@ def _publish(
         write_hand_out(temp / "hand_out", content, count)
 
 
-def _with_split(rows: pl.DataFrame, index: pl.DataFrame) -> pl.DataFrame:
-    known = index.select("image_uuid", "split")
-    rows = rows.drop("split") if "split" in rows.columns else rows
-    return rows.join(known, on="image_uuid", how="left", maintain_order="left")
+def _known(source: PacketSource) -> pl.DataFrame:
+    """What was judged, with split and patient as the dataset knows them."""
+    known = source.index.select("image_uuid", "split", known="patient_id")
+    rows = source.judged.drop("split", strict=False).join(known, on="image_uuid", how="left")
+    return rows.with_columns(pl.coalesce("known", "patient_id").alias("patient_id")).drop("known")
 
 
 def _stream(seed: int, what: str) -> np.random.Generator:

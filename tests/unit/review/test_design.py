@@ -159,6 +159,7 @@ def test_of_patients_with_one_to_three_images_more_than_four_fifths_of_n_are_use
         pytest.param(Sampling(n=0), "n 0: a packet needs", id="empty"),
         pytest.param(Sampling(n=9, n_certain=10), "n_certain 10: allowed are 0 to n", id="certain"),
         pytest.param(Sampling(oversample=0.0), "oversample 0.0", id="factor"),
+        pytest.param(Sampling(seed=-1), "seed -1", id="seed"),
         pytest.param(Sampling(priors=Priors(agrees=1.5)), "priors 'agrees'", id="prior"),
     ],
 )
