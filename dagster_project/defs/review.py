@@ -28,7 +28,7 @@ def review_packet(
 
     from dagster_project.lib.review.packet import PacketDesign, build_packet
 
-    candidates = mislabel_candidates.frame
+    candidates = mislabel_candidates.frame.filter("flagged")
     if settings.packet_split is not None:
         candidates = candidates.filter(pl.col("split") == settings.packet_split)
     # the frame: candidates and controls come from the same split, every image of which may be asked
