@@ -143,11 +143,15 @@ def mislabels(options: argparse.Namespace) -> None:
         labels_of(options.labels, table),
         in_sample=options.in_sample,
         method=options.method,
+        quality=options.quality,
         paths=dataset.read_manifest(folder).select("image_uuid", "image_path") if folder else None,
     )
-    write_candidates(found, options.out, montage(found.issues, folder) if folder else None)
+    seen = options.in_sample
+    worst = montage(found.issues, folder, in_sample=seen) if folder else None
+    write_candidates(found, options.out, worst)
     summary = found.summary
     print(f"{options.out}: {summary['n_issues']} of {summary['n']} labels are suspicious")
+    print(summary["in_sample_means"])
 
 
 def packet(options: argparse.Namespace) -> None:
@@ -357,6 +361,11 @@ def build_parser() -> argparse.ArgumentParser:
     _table_arguments(command)
     command.add_argument("--dataset-dir", type=Path, help="for the photographs in the picture")
     command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
+    command.add_argument(
+        "--quality",
+        default="self_confidence",
+        help="order of the list: self_confidence (the default) or normalized_margin",
+    )
     command.add_argument(
         "--in-sample",
         action=argparse.BooleanOptionalAction,

@@ -11,7 +11,11 @@ def test_each_split_is_judged_by_itself_and_says_whether_the_model_saw_it(found:
     assert shown["train_in_sample"] is True
     assert shown["test_n"] + shown["train_n"] == found.stored("dataset_index").frame.height
     table = found.stored("mislabel_candidates").frame
-    assert shown["candidates"] == table.height == shown["test_n_issues"] + shown["train_n_issues"]
+    assert shown["judged"] == table.height == shown["test_n"] + shown["train_n"]
+    flagged = table.filter("flagged")
+    assert shown["candidates"] == flagged.height == shown["test_n_issues"] + shown["train_n_issues"]
+    assert set(table["split"]) == {"test", "train"}
+    assert "was trained on these rows" in shown["train_in_sample_means"]
     for split in ("test", "train"):
         folder = found.settings.report_dir / "mislabels" / split
         assert {path.name for path in folder.iterdir()} >= {
