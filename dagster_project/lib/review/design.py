@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CERTAIN = "certain"
 OVERFLOW = 1e-3
 """How probable a draw of more than n images may be before it is made; such a draw is made again."""
+_ATTEMPTS = 100
 _SLOPES = np.logspace(-3, 1.5, 120)
 _JUDGED = (
     "image_uuid",
@@ -227,8 +228,7 @@ def draw_sample(plan: Plan) -> pl.DataFrame:
     )
     strata = patients.partition_by("stratum", maintain_order=True)
     n_drawn = dict(plan.strata.select("stratum", "n_patients_drawn").rows())
-    attempt = 0
-    while True:
+    for attempt in range(_ATTEMPTS):
         taken = [
             _drawn(part, n_drawn[part["stratum"][0]], plan.sampling.seed, attempt)
             for part in strata
@@ -238,7 +238,8 @@ def draw_sample(plan: Plan) -> pl.DataFrame:
         asked = pl.concat([rows.filter(certain), asked])
         if asked.height <= plan.sampling.n:
             break
-        attempt += 1
+    else:
+        raise RuntimeError(f"{_ATTEMPTS} draws of more than {plan.sampling.n} images")
     role = pl.when(certain).then(pl.lit("certain")).otherwise(pl.lit("drawn"))
     return asked.with_columns(role=role).sort("image_uuid")
 

@@ -39,10 +39,10 @@ Unzip the folder first (Windows: right click, "Extract all"). Then there are two
 
 With the page (quicker)
 1. Double-click index.html. It works without internet, and nothing leaves your computer.
-2. {practice}Type the first letters of the class, press Enter, and the next photograph comes. Your
-   answers are kept in the browser; close it and go on later.
-3. At the end, or whenever you like, press "Export" and send the file it saves,
-   {answer}, back to us.
+2. Type the first letters of the class, press Enter, and the next photograph comes. {practice}
+   Your answers are kept in the browser; close it and go on later.
+3. At the end, or whenever you like, let the page download your answers and send the file,
+   {answer}, back to us, with the timing file beside it.
 
 With a spreadsheet
 1. Open {sheet}.
@@ -149,7 +149,7 @@ def _class_list(classes: Sequence[tuple[str, str]]) -> str:
 
 def _readme(content: HandOut, reviewer: str) -> str:
     n = len(content.practice)
-    practice = f"The first {n} photographs are for practice and do not count. " if n else ""
+    practice = f"\n   The first {n} photographs are for practice and do not count." if n else ""
     return _README.format(
         n=len(content.orders[reviewer]),
         reviewer=reviewer,

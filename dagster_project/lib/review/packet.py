@@ -134,11 +134,13 @@ class PacketPlan:
     unreadable : image_uuids that cannot be asked about, as far as known: missing files, and what
         did not open on the way to the worst ones.
     power : of ``power.expected_precision``.
+    notes : what to know before the packet is handed out.
     """
 
     plan: Plan
     unreadable: Sequence[str]
     power: Mapping[str, Any]
+    notes: Sequence[str] = ()
 
     @property
     def strata(self) -> pl.DataFrame:
@@ -146,8 +148,8 @@ class PacketPlan:
         return self.plan.strata
 
     def sentences(self) -> list[str]:
-        """What the packet can and cannot show."""
-        return sentences(self.power)
+        """What the packet can and cannot show, and the notes."""
+        return [*sentences(self.power), *self.notes]
 
     def table_lines(self) -> list[str]:
         """The strata for a terminal: images, patients, how many are drawn, probability."""
@@ -177,6 +179,7 @@ def plan_packet(
     if strange.len():
         raise InputError(f"{strange.len()} judged images are not in the dataset: {some(strange)}")
     shown.check_columns(design.columns, source.index, rows, design.classes)
+    notes = shown.check_ids(rows)
     paths = rows.select("image_uuid", "image_path").rows()
     unreadable = [uuid for uuid, path in paths if not (source.dataset_dir / path).is_file()]
     worst = worst_first(rows.filter(~pl.col("image_uuid").is_in(unreadable)))
@@ -190,7 +193,7 @@ def plan_packet(
     splits = rows["split"].unique().implode()
     of_split = source.index.filter(pl.col("split").is_in(splits, nulls_equal=True)).height
     n_outside = of_split - rows.height + len(unreadable)
-    return PacketPlan(plan, sorted(unreadable), expected_precision(plan, n_outside))
+    return PacketPlan(plan, sorted(unreadable), expected_precision(plan, n_outside), notes)
 
 
 def build_packet(

@@ -113,10 +113,9 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"Asks about {asked:,} of {found['n_frame']:,} images: {found['n_certain']} with "
         f"certainty, the others drawn from {found['n_strata']} strata.",
-        f"Share of wrong labels: about {_known(found['noise_rate'])}.",
-        f"Flags: precision about {_known(found['precision'])}, recall about "
-        f"{_known(found['recall'])}.",
-        f"Confident and wrong, of all images: about {_known(found['confident_wrong'])}.",
+        f"Expected of it: share of wrong labels {_known(found['noise_rate'])}; flags: precision "
+        f"{_known(found['precision'])}, recall {_known(found['recall'])}; confident and wrong, of "
+        f"all images, {_known(found['confident_wrong'])}.",
     ]
     if hidden["smallest"] is not None:
         lines.append(
@@ -127,12 +126,17 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         )
     for name, words in (("recall", "recall"), ("confident_wrong", "confident and wrong")):
         if sizes[name]["n"] is not None and sizes[name]["n"] > asked:
-            goal = 100 * sizes[name]["half_width"]
-            lines.append(f"For {words} to ± {goal:.0f} points ask about {sizes[name]['n']:,}.")
+            size, goal = sizes[name]["n"], 100 * sizes[name]["half_width"]
+            unit = "point" if goal == 1 else "points"
+            lines.append(f"For {words} to ± {goal:.0f} {unit} ask about {size:,} images.")
     lines += [
         f"Not shown: rates by class ({found['n_classes_with_30']} of {found['n_classes']} classes "
-        f"can expect {CLASS_MINIMUM} judgements), a matrix of confusions, errors of the reviewers, "
-        f"the {found['n_outside']:,} images without probabilities, label or photograph.",
+        f"can expect {CLASS_MINIMUM} judgements), a matrix of confusions, errors of the reviewers"
+        + (
+            f", the {found['n_outside']:,} images without probabilities, label or photograph."
+            if found["n_outside"]
+            else "."
+        ),
         f"Assumed: {priors['agrees']:.0%} of labels wrong where they agree with the prediction, "
         f"{priors['differs']:.0%} where they differ, {priors['differs_flagged']:.0%} where flagged "
         f"too; {priors['undecided']:.0%} of judgements undecided.",
@@ -143,7 +147,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
 def _known(figure: Mapping[str, float] | None) -> str:
     if figure is None:
         return "unknown (nothing to estimate it from)"
-    return f"{figure['expected']:.1%}, to be known to ± {100 * figure['half_width']:.1f} points"
+    return f"{figure['expected']:.1%} ± {100 * figure['half_width']:.1f} points"
 
 
 class _Cells:

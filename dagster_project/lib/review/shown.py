@@ -1,7 +1,7 @@
 """What a reviewer may see beside the photograph: class descriptions, and harmless metadata.
 
-Belongs: the file of class descriptions; refusing columns that identify a person or give away a
-label.
+Belongs: the file of class descriptions; refusing columns and ids that identify a person or give
+away a label.
 Does not: showing anything (``page``).
 Concept: blind reading. A column is refused by its name, by what its values look like, and by how
 well they tell the label: a code is a label in disguise.
@@ -33,6 +33,8 @@ VERDICT = (
 """Beginnings of words in column names that speak of a verdict on the image."""
 MOST_VALUES = 100
 """A column with more different values is free text or an identifier."""
+TELLING_IDS = 0.1
+"""Share of image ids that may hold something: random ones do so by chance."""
 TELLS = 0.8
 """Share of labels that may not be guessed from a column (each row from all others)."""
 _IDENTITY_VALUE = re.compile(
@@ -95,6 +97,44 @@ def check_columns(
         reason = _by_name(name) or _by_values(values, classes) or _by_label(name, metadata, frame)
         if reason:
             raise InputError(f"review columns: {name} {reason}; reviewers must judge blind")
+
+
+def check_ids(frame: pl.DataFrame) -> list[str]:
+    """Whether image ids, which reviewers see, are neutral; what is worth knowing about them.
+
+    Parameters
+    ----------
+    frame : ``image_uuid, patient_id, given_label``, of the images that may be asked about.
+
+    Returns
+    -------
+    A sentence where a tenth of the ids or more hold their patient's id (of three signs or more).
+
+    Raises
+    ------
+    InputError
+        A tenth of the ids or more hold their given label: such ids are not blind.
+    """
+    ids = [_letters(uuid) for uuid in frame["image_uuid"]]
+    telling = [
+        sum(len(name) > 2 and name in uuid for uuid, name in zip(ids, names, strict=True))
+        for names in (
+            [_letters(label) for label in frame["given_label"]],
+            [_letters(patient or "") for patient in frame["patient_id"]],
+        )
+    ]
+    least = TELLING_IDS * frame.height
+    if telling[0] >= least:
+        raise InputError(
+            f"{telling[0]} of {frame.height} image ids hold the given label; reviewers see the "
+            "ids, so give the images neutral ones"
+        )
+    if telling[1] >= least:
+        return [
+            f"{telling[1]} of {frame.height} image ids hold the id of the patient, and reviewers "
+            "see image ids: hand the packet only to people who may know it."
+        ]
+    return []
 
 
 def shown_values(

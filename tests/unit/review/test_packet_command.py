@@ -58,7 +58,7 @@ def test_a_plan_prints_strata_and_what_they_can_show_and_writes_nothing(
     out = capsys.readouterr().out
     assert "stratum" in out
     assert "Asks about" in out
-    assert "known to ±" in out
+    assert " ± " in out
     assert sorted(folder.rglob("*")) == before
 
 

@@ -9,7 +9,12 @@ import polars as pl
 import pytest
 
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.review.shown import check_columns, read_descriptions, shown_values
+from dagster_project.lib.review.shown import (
+    check_columns,
+    check_ids,
+    read_descriptions,
+    shown_values,
+)
 
 CLASSES = ("acne", "contact_dermatitis", "tinea")
 N = 300
@@ -104,6 +109,32 @@ def test_where_nearly_all_labels_are_equal_a_harmless_column_stays_harmless() ->
         }
     )
     check_columns(("itch",), column("itch", HARMLESS), frame, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("uuid", "found"),
+    [
+        pytest.param("{n:08x}-4b", "", id="neutral"),
+        pytest.param("Contact-Dermatitis_{n}", "300 image ids hold the given label", id="label"),
+        pytest.param("PAT_{n}_17.png", "hold the id of the patient", id="patient"),
+    ],
+)
+def test_ids_that_spell_the_label_are_refused_and_a_patient_in_them_is_said(
+    uuid: str, found: str
+) -> None:
+    frame = pl.DataFrame(
+        {
+            "image_uuid": [uuid.format(n=n) for n in range(1000, 1000 + N)],
+            "patient_id": [f"pat-{n}" for n in range(1000, 1000 + N)],
+            "given_label": "contact_dermatitis",
+        }
+    )
+    if "label" in found:
+        with pytest.raises(InputError, match=found):
+            check_ids(frame)
+    else:
+        assert found in "".join(check_ids(frame))
+        assert bool(found) == bool(check_ids(frame))
 
 
 def test_an_unknown_column_is_named_with_those_that_may_be_shown(frame: pl.DataFrame) -> None:
