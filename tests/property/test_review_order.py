@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dagster_project.lib.review.order import presentation_order
 
-steady = settings(derandomize=True, deadline=None, max_examples=150)
+steady = settings(derandomize=True, deadline=None, max_examples=100)
 
 
 @steady

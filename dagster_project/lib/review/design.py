@@ -344,9 +344,10 @@ def _check(sampling: Sampling) -> None:
             f"oversample {sampling.oversample}, floor {sampling.floor}: the factor must be above 0 "
             "and the floor at least 1"
         )
-    wrong = {k: v for k, v in vars(sampling.priors).items() if not 0 <= v <= 1}
+    shares = vars(sampling.priors).items()
+    wrong = [name for name, v in shares if not 0 <= v <= 1 or (name == "undecided" and v == 1)]
     if wrong:
-        raise InputError(f"priors {some(wrong)}: expected shares in [0, 1]")
+        raise InputError(f"priors {some(wrong)}: expected shares in [0, 1], undecided below 1")
 
 
 def _sizes(rows: pl.DataFrame) -> dict[str, Ints]:

@@ -46,7 +46,7 @@ def test_every_image_is_in_one_stratum_and_can_be_asked() -> None:
 
 
 def test_the_certain_ones_are_the_worst_flagged_ones_and_equal_quality_goes_by_id() -> None:
-    rows = judged(60).with_columns(quality=pl.lit(0.5))
+    rows = judged(60).with_columns(quality=pl.lit(0.5), patient_id=pl.col("patient_id").reverse())
     found = plan(rows, Sampling(n=40, n_certain=4))
     flagged = rows.filter("flagged")["image_uuid"].sort()
     certain = found.rows.filter(stratum=CERTAIN)["image_uuid"]
@@ -161,6 +161,7 @@ def test_of_patients_with_one_to_three_images_more_than_four_fifths_of_n_are_use
         pytest.param(Sampling(oversample=0.0), "oversample 0.0", id="factor"),
         pytest.param(Sampling(seed=-1), "seed -1", id="seed"),
         pytest.param(Sampling(priors=Priors(agrees=1.5)), "priors 'agrees'", id="prior"),
+        pytest.param(Sampling(priors=Priors(undecided=1.0)), "'undecided'", id="undecided"),
     ],
 )
 def test_a_bad_design_is_refused(sampling: Sampling, message: str) -> None:

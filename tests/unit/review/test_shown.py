@@ -100,6 +100,14 @@ def test_a_code_of_the_label_is_seen_through_noise_and_a_weak_hint_is_not(
             check_columns(("remark",), metadata, shuffled, CLASSES)
 
 
+def test_a_measurement_with_a_value_of_its_own_for_each_image_is_no_label(
+    frame: pl.DataFrame,
+) -> None:
+    few = frame.head(60)
+    metadata = column("size", [f"{k}.5" for k in range(N)]).head(60)
+    check_columns(("size",), metadata, few, CLASSES)
+
+
 def test_where_nearly_all_labels_are_equal_a_harmless_column_stays_harmless() -> None:
     frame = pl.DataFrame(
         {
