@@ -21,11 +21,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dagster_project.lib import progress
 from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.settings import DEMO_ROOT, load_settings
+
+if TYPE_CHECKING:
+    from dagster_project.lib.review.packet import PacketDesign, PacketSource
 
 EXIT_FAULT = 1
 EXIT_INPUT = 2
@@ -140,11 +143,34 @@ def mislabels(options: argparse.Namespace) -> None:
         labels_of(options.labels, table),
         in_sample=options.in_sample,
         method=options.method,
+        quality=options.quality,
         paths=dataset.read_manifest(folder).select("image_uuid", "image_path") if folder else None,
     )
-    write_candidates(found, options.out, montage(found.issues, folder) if folder else None)
+    seen = options.in_sample
+    worst = montage(found.issues, folder, in_sample=seen) if folder else None
+    write_candidates(found, options.out, worst)
     summary = found.summary
     print(f"{options.out}: {summary['n_issues']} of {summary['n']} labels are suspicious")
+    print(summary["in_sample_means"])
+
+
+def packet(options: argparse.Namespace) -> None:
+    """A blind review packet: a folder and a zip file for each reviewer, and the key that stays."""
+    from dagster_project.lib.review.packet import build_packet, plan_packet
+
+    if options.out is None and not options.plan:
+        raise InputError("packet: --out is missing; pass the folder of packets, or --plan")
+    if options.out is not None and not options.plan:
+        _check_writable(options.out)
+    source, design = _packet_inputs(options)
+    if options.plan:
+        planned = plan_packet(source, design)
+        print("\n".join([*planned.table_lines(), "", *planned.sentences()]))
+        return
+    with progress.bar("packet", "photograph") as show:
+        made = build_packet(source, design, options.out, on_progress=show)
+    print("\n".join(made["can_show"]))
+    print(f"{made['folder']}{'' if made['built'] else ': an equal packet was there'}")
 
 
 def refit(options: argparse.Namespace) -> None:
@@ -336,11 +362,25 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--dataset-dir", type=Path, help="for the photographs in the picture")
     command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
     command.add_argument(
+        "--quality",
+        default="self_confidence",
+        help="order of the list: self_confidence (the default) or normalized_margin",
+    )
+    command.add_argument(
         "--in-sample",
         action=argparse.BooleanOptionalAction,
         default=None,
         help="whether the model was trained on these rows; only recorded",
     )
+
+    command = _command(
+        commands,
+        packet,
+        "tier-refit packet --probs p.parquet --labels l.csv --thresholds thresholds.json "
+        "--dataset-dir data --reviewers ada,kim --n 200 --out packets",
+    )
+    _table_arguments(command, needs_out=False)
+    _packet_arguments(command)
 
     command = _command(
         commands,
@@ -427,7 +467,7 @@ def _command(
     return command
 
 
-def _table_arguments(command: argparse.ArgumentParser) -> None:
+def _table_arguments(command: argparse.ArgumentParser, *, needs_out: bool = True) -> None:
     command.add_argument(
         "--probs",
         type=Path,
@@ -439,7 +479,63 @@ def _table_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--labels", type=Path, help="image_uuid, label; default: those in P")
     command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
-    command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    command.add_argument("-o", "--out", type=Path, required=needs_out, help="output folder")
+
+
+def _packet_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--thresholds", type=Path, required=True, help="thresholds.json: tiers")
+    command.add_argument("--dataset-dir", type=Path, required=True, help="manifest and photographs")
+    command.add_argument(
+        "--reviewers", type=_names, required=True, metavar="A,B", help="who gets a packet"
+    )
+    command.add_argument("--n", type=_positive, default=200, help="images asked about, at most")
+    command.add_argument(
+        "--certain", type=int, help="of them the worst flagged ones; default: a quarter"
+    )
+    command.add_argument("--repeats", type=int, help="images shown twice; default: about 5 %%")
+    command.add_argument(
+        "--columns", type=_names, default=(), metavar="A,B", help="metadata that reviewers may see"
+    )
+    command.add_argument(
+        "--class-descriptions", type=Path, metavar="F", help="CSV class,description for reviewers"
+    )
+    command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
+    command.add_argument("--seed", type=int, default=0, help="of the draw and the orders")
+    command.add_argument(
+        "--plan", action="store_true", help="print strata and what they can show; write nothing"
+    )
+
+
+def _packet_inputs(options: argparse.Namespace) -> tuple[PacketSource, PacketDesign]:
+    from dagster_project.lib import dataset
+    from dagster_project.lib.mislabels.candidates import find_candidates
+    from dagster_project.lib.probability_table import read_probabilities
+    from dagster_project.lib.release.inputs import labels_of
+    from dagster_project.lib.review.design import Sampling
+    from dagster_project.lib.review.packet import PacketDesign, PacketSource
+    from dagster_project.lib.review.shown import read_descriptions
+    from dagster_project.lib.tiers.thresholds import read_deployed
+
+    thresholds = read_deployed(options.thresholds)
+    table = read_probabilities(options.probs, options.classes)
+    index = dataset.images(options.dataset_dir)
+    described = options.class_descriptions
+    found = find_candidates(
+        table,
+        labels_of(options.labels, table),
+        in_sample=None,
+        method=options.method,
+        paths=index.select("image_uuid", "image_path"),
+    )
+    design = PacketDesign(
+        reviewers=options.reviewers,
+        classes=table.classes,
+        sampling=Sampling(options.n, options.certain, seed=options.seed),
+        n_repeats=options.repeats,
+        descriptions={} if described is None else read_descriptions(described, table.classes),
+        columns=options.columns,
+    )
+    return PacketSource(found.rows, index, options.dataset_dir, thresholds), design
 
 
 def _release_argument(command: argparse.ArgumentParser, name: str) -> None:

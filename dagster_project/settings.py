@@ -101,12 +101,39 @@ class Settings(BaseSettings):
         "Who gets a review packet, comma separated.",
     )
     packet_size: int = _variable(
-        "TIER_REFIT_PACKET_SIZE", 200, "Images in a review packet, hidden controls included.", ge=1
+        "TIER_REFIT_PACKET_SIZE",
+        200,
+        "Images that a review packet asks about, at most; repeats and practice cases come on top.",
+        ge=1,
+    )
+    packet_certain: int | None = _variable(
+        "TIER_REFIT_PACKET_CERTAIN",
+        None,
+        "Of them the worst candidates, asked with certainty; unset: a quarter. The others are "
+        "drawn by design (docs/review-packet.md).",
+        ge=0,
+    )
+    packet_repeats: int | None = _variable(
+        "TIER_REFIT_PACKET_REPEATS",
+        None,
+        "Images that a packet shows a second time, for self-agreement; unset: about 5 %.",
+        ge=0,
     )
     packet_split: str | None = _variable(
         "TIER_REFIT_PACKET_SPLIT",
         "test",
         "Split that a review packet asks about; empty: both (only test labels move thresholds).",
+    )
+    review_columns: Annotated[tuple[str, ...], NoDecode] = _variable(
+        "TIER_REFIT_REVIEW_COLUMNS",
+        (),
+        "Metadata columns that reviewers see beside a photograph, comma separated; none by "
+        "default, and what identifies a person or tells the label is refused.",
+    )
+    class_descriptions: Path | None = _variable(
+        "TIER_REFIT_CLASS_DESCRIPTIONS",
+        None,
+        "CSV class,description: a few words on each class for reviewers.",
     )
     photos_in_ui: bool = _variable(
         "TIER_REFIT_PHOTOS_IN_UI",
@@ -141,7 +168,7 @@ class Settings(BaseSettings):
         "Where `make ui` serves the report folder; the start of links in metadata.",
     )
 
-    @field_validator("null_fields", "reviewers", "subgroups", mode="before")
+    @field_validator("null_fields", "reviewers", "subgroups", "review_columns", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
@@ -150,6 +177,9 @@ class Settings(BaseSettings):
 
     @field_validator(
         "packet_split",
+        "packet_certain",
+        "packet_repeats",
+        "class_descriptions",
         "policy",
         "model_public_key",
         "deployed_confident",
@@ -166,7 +196,9 @@ class Settings(BaseSettings):
     def _long_name(cls, value: object) -> object:
         return SHORT.get(value, value) if isinstance(value, str) else value
 
-    @field_validator("store", "dataset_dir", "policy", "model_public_key", mode="after")
+    @field_validator(
+        "store", "dataset_dir", "policy", "model_public_key", "class_descriptions", mode="after"
+    )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         # a run may be executed from another folder than the one that defined it

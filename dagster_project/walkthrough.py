@@ -243,7 +243,8 @@ class Snapshot:
 def _snapshot(stage: Stage) -> Snapshot:
     report = json.loads(read_stored(stage.settings, "tier_report").metadata["report"])
     labels = read_stored(stage.settings, "cleaned_labels").frame
-    return Snapshot(report, labels, read_stored(stage.settings, "mislabel_candidates").frame)
+    judged = read_stored(stage.settings, "mislabel_candidates").frame
+    return Snapshot(report, labels, judged.filter("flagged"))
 
 
 def _land_reviews(stage: Stage, world: World) -> int:

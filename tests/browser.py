@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,38 @@ def found() -> str | None:
 class Page:
     """One tab. ``requests``: every address asked for; ``problems``: errors, refusals, warnings."""
 
-    def __init__(self, pipe: _Pipe, session: str) -> None:
-        self._pipe, self._session = pipe, session
+    def __init__(self, pipe: _Pipe, size: tuple[int, int]) -> None:
+        self._pipe, self._size = pipe, size
+        self._target = pipe.call("Target.createTarget", {"url": "about:blank"})["targetId"]
+        attached = pipe.call("Target.attachToTarget", {"targetId": self._target, "flatten": True})
+        self._session = attached["sessionId"]
+        pipe.pages[self._session] = self
         self.requests: list[str] = []
         self.problems: list[str] = []
+        self.listeners: dict[str, Callable[[dict[str, Any]], None]] = {}
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+        self.resize(*size)
 
     def call(self, method: str, **params: Any) -> Any:
         """One command of the protocol, and its result."""
-        return self._pipe.call(method, params, self)
+        return self._pipe.call(method, params, self._session)
+
+    def browser(self, method: str, **params: Any) -> Any:
+        """One command to the whole browser."""
+        return self._pipe.call(method, params)
+
+    def tab(self) -> Page:
+        """Another tab of the same browser; it comes to the front."""
+        return Page(self._pipe, self._size)
+
+    def close(self) -> None:
+        """Close this tab."""
+        self.browser("Target.closeTarget", targetId=self._target)
+
+    def downloads(self, folder: Path) -> None:
+        """Let downloads go into a folder, unasked."""
+        self.browser("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def open(self, path: Path) -> None:
         """Show a local file, and wait until it has loaded."""
@@ -86,14 +110,25 @@ class Page:
 
     def press(self, key: str, times: int = 1) -> None:
         """A key, as often as given, into whatever has the focus."""
-        code = _KEYS.get(key, ord(key.upper()[0]))
-        more = {"text": key} if len(key) == 1 else {}
-        for _ in range(times):
-            for kind in ("keyDown", "keyUp"):
-                self.call(
-                    "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code,
-                    **({} if kind == "keyUp" else more),
-                )  # fmt: skip
+        self._keys([key] * times)
+
+    def type(self, text: str) -> None:
+        """One key after another, without waiting between them."""
+        self._keys(list(text))
+
+    def _keys(self, keys: Sequence[str]) -> None:
+        sent = [
+            self._pipe.send("Input.dispatchKeyEvent", params, self._session)
+            for key in keys
+            for params in _strokes(key)
+        ]
+        for number in sent:
+            self._pipe.answer(number, "Input.dispatchKeyEvent")
+
+    def wheel(self, selector: str, delta: int) -> None:
+        """Turn the mouse wheel over the middle of an element."""
+        x, y = self._middle(selector, 0.5)
+        self.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=delta)
 
     def focus(self, selector: str) -> None:
         """Put the focus on an element."""
@@ -101,15 +136,18 @@ class Page:
 
     def click(self, selector: str, across: float = 0.5) -> None:
         """A real mouse click into an element, at a share of its width."""
-        quoted = json.dumps(selector)
+        x, y = self._middle(selector, across)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def _middle(self, selector: str, across: float) -> tuple[float, float]:
         x, y = self.read(
-            f"(() => {{ const e = document.querySelector({quoted});"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             "e.scrollIntoView({block: 'center', behavior: 'instant'});"
             "const r = e.getBoundingClientRect();"
             f"return [r.left + r.width * {across}, r.top + r.height / 2]; }})()"
         )
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        return x, y
 
     def resize(self, width: int, height: int) -> None:
         """The window; below 600 pixels it is a phone."""
@@ -129,7 +167,9 @@ class Page:
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def heard(self, method: str, params: dict[str, Any]) -> None:
-        """Note an event."""
+        """Note an event; ``listeners`` may have a function for it."""
+        if method in self.listeners:
+            self.listeners[method](params)
         if method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif method == "Runtime.exceptionThrown":
@@ -140,25 +180,45 @@ class Page:
             self.problems.append(params["entry"]["text"])
 
 
+def _strokes(key: str) -> list[dict[str, Any]]:
+    """What the browser is to be told when a key is pressed and let go."""
+    code = _KEYS.get(key, ord(key.upper()[0]))
+    text = {"Enter": "\r"}.get(key, key)  # with its text, Enter also presses a focused button
+    down = {"type": "keyDown", "key": key, "windowsVirtualKeyCode": code}
+    up = down | {"type": "keyUp"}
+    return [down | ({"text": text} if len(text) == 1 else {}), up]
+
+
 class _Pipe:
     """Commands out, answers and events in."""
 
     def __init__(self, write: int, read: int) -> None:
         self._write, self._read, self._rest, self._id = write, read, b"", 0
+        self._answers: dict[int, dict[str, Any]] = {}
+        self.pages: dict[str, Page] = {}
 
-    def call(self, method: str, params: dict[str, Any], page: Page | None = None) -> Any:
+    def call(self, method: str, params: dict[str, Any], session: str = "") -> Any:
+        return self.answer(self.send(method, params, session), method)
+
+    def send(self, method: str, params: dict[str, Any], session: str = "") -> int:
+        """The number under which its answer will come."""
         self._id += 1
         message: dict[str, Any] = {"id": self._id, "method": method, "params": params}
-        if page is not None:
-            message["sessionId"] = page._session
+        if session:
+            message["sessionId"] = session
         os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._id:
-                assert "error" not in answer, f"{method}: {answer['error']}"
-                return answer["result"]
-            if page is not None and answer.get("sessionId") == page._session:
-                page.heard(answer["method"], answer["params"])
+        return self._id
+
+    def answer(self, number: int, method: str) -> Any:
+        while number not in self._answers:
+            message = self._next()
+            if "id" in message:
+                self._answers[message["id"]] = message
+            elif message.get("sessionId") in self.pages:
+                self.pages[message["sessionId"]].heard(message["method"], message["params"])
+        answer = self._answers.pop(number)
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        return answer["result"]
 
     def _next(self) -> dict[str, Any]:
         pieces = [self._rest]
@@ -174,18 +234,18 @@ class _Pipe:
 
 
 @contextmanager
-def opened(width: int = 1280, height: int = 900) -> Iterator[Page]:
-    """A fresh browser with one empty page; it and its profile are gone afterwards."""
+def opened(width: int = 1280, height: int = 900, profile: Path | None = None) -> Iterator[Page]:
+    """A browser with one empty page; what it kept is gone afterwards, unless in ``profile``."""
     program = found()
     assert program is not None, "no browser; ask found() first"
     # numbers above those that the browser wants for itself
     ours_read, theirs_write = (_high(fd) for fd in os.pipe())
     theirs_read, ours_write = (_high(fd) for fd in os.pipe())
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as fresh:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-c", _WIRE, str(theirs_read), str(theirs_write)),
-                *(program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"),
+                *(program, *_FLAGS, f"--user-data-dir={profile or fresh}", "about:blank"),
             ],
             pass_fds=(theirs_read, theirs_write),
             stdout=subprocess.DEVNULL,
@@ -195,13 +255,7 @@ def opened(width: int = 1280, height: int = 900) -> Iterator[Page]:
         os.close(theirs_write)
         try:
             pipe = _Pipe(ours_write, ours_read)
-            target = pipe.call("Target.createTarget", {"url": "about:blank"})["targetId"]
-            attached = pipe.call("Target.attachToTarget", {"targetId": target, "flatten": True})
-            page = Page(pipe, attached["sessionId"])
-            for domain in ("Page", "Runtime", "Network", "Log"):
-                page.call(f"{domain}.enable")
-            page.resize(width, height)
-            yield page
+            yield Page(pipe, (width, height))
         finally:
             os.close(ours_write)  # without its pipe the browser ends by itself
             try:

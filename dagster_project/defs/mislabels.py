@@ -22,7 +22,7 @@ IN_SAMPLE = {"test": False, "train": True}
 
 
 @dg.asset(
-    group_name="mislabels", kinds={"cleanlab"}, owners=["team:data-science"], code_version="1"
+    group_name="mislabels", kinds={"cleanlab"}, owners=["team:data-science"], code_version="2"
 )
 def mislabel_candidates(
     settings: dg.ResourceParam[Settings],
@@ -31,7 +31,7 @@ def mislabel_candidates(
     cleaned_labels: StoredTable,
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
-    """Rows whose label the model contradicts, worst first: candidates for review, not verdicts."""
+    """Every label against the model, worst first; flagged ones are candidates, not verdicts."""
     import polars as pl
 
     from dagster_project.lib.mislabels.candidates import find_candidates
@@ -51,12 +51,16 @@ def mislabel_candidates(
     for split, candidates_of_split in found.items():
         metadata |= _publish(candidates_of_split, split, settings)
     candidates = StoredTable.of(
-        pl.concat([f.issues.with_columns(split=pl.lit(split)) for split, f in found.items()])
+        pl.concat([f.rows.with_columns(split=pl.lit(split)) for split, f in found.items()])
     )
     return dg.MaterializeResult(
         value=candidates,
         data_version=dg.DataVersion(candidates.version),
-        metadata={"candidates": len(candidates), **metadata},
+        metadata={
+            "judged": len(candidates),
+            "candidates": sum(found_in.issues.height for found_in in found.values()),
+            **metadata,
+        },
     )
 
 
@@ -67,8 +71,9 @@ def _publish(found: "Candidates", split: str, settings: Settings) -> dict[str, A
     from dagster_project.lib.mislabels.pictures import issue_rate_picture
 
     folder = settings.report_dir / "mislabels" / split
-    write_candidates(found, folder, montage(found.issues, settings.dataset_dir))
-    rates = issue_rate_picture(found.per_class)
+    known = IN_SAMPLE[split]
+    write_candidates(found, folder, montage(found.issues, settings.dataset_dir, in_sample=known))
+    rates = issue_rate_picture(found.per_class, in_sample=known)
     shown = {}
     if settings.photos_in_ui:
         small = thumbnail(found.issues, settings.dataset_dir)

@@ -98,6 +98,15 @@ def dataset_index(dataset_dir: Path) -> pl.DataFrame:
     return joined.select(front + [c for c in joined.columns if c not in front])
 
 
+def images(dataset_dir: Path) -> pl.DataFrame:
+    """Every image as :func:`dataset_index` gives it; ``split`` is null where no file says it."""
+    if any((dataset_dir / f"splits.{kind}").is_file() for kind in ("parquet", "csv")):
+        return dataset_index(dataset_dir)
+    rows = read_manifest(dataset_dir).drop("label").drop("split", strict=False)
+    rows = rows.with_columns(split=pl.lit(None, pl.String))
+    return rows.select(*ID_COLUMNS, pl.exclude(ID_COLUMNS))
+
+
 def split_origin(dataset_dir: Path) -> dict[str, str]:
     """Which file made the split: ``splits_sha256``, and ``split_recipe`` if it states one.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from harness import Harness, write_dataset
+from PIL import Image
 
 from dagster_project.definitions import build_definitions
 from dagster_project.lib import pictures
@@ -71,10 +72,19 @@ def _begin(made: Harness) -> None:
     made.read_dataset()
 
 
+def _find(made: Harness) -> None:
+    (made.settings.dataset_dir / "images").mkdir()
+    for shade, path in enumerate(made.stored("dataset_index").frame["image_path"]):
+        Image.new("RGB", (16, 16), (shade % 256, 90, 60)).save(made.settings.dataset_dir / path)
+    made.dump("train")
+    assert made.run_job("mislabel_job", ["mislabel_candidates"]).success
+
+
 STEPS: dict[str, Callable[[Harness], object]] = {
     "harness": _begin,
     "ready": Harness.dump,
     "fitted": Harness.refit,
+    "found": _find,
 }
 """What each fixture adds to the one before it."""
 
@@ -122,4 +132,11 @@ def ready(shelf: Path, settings: Settings) -> Iterator[Harness]:
 def fitted(shelf: Path, settings: Settings) -> Iterator[Harness]:
     """Fitted once, on the given labels."""
     with world("fitted", shelf, settings) as made:
+        yield made
+
+
+@pytest.fixture
+def found(shelf: Path, settings: Settings) -> Iterator[Harness]:
+    """Photographs are there, both splits are dumped, candidates are found."""
+    with world("found", shelf, settings) as made:
         yield made

@@ -30,7 +30,7 @@ LINEAGE = {
         "cleaned_labels",
         "dataset_index",
     },
-    "review_packet": {"mislabel_candidates", "dataset_index", "given_labels"},
+    "review_packet": {"mislabel_candidates", "tier_thresholds", "dataset_index"},
     "scored_test_rows": {"test_probabilities", "cleaned_labels", "dataset_index"},
     "coverage_curve": {"scored_test_rows"},
     "tier_thresholds": {"scored_test_rows", "expert_reviews"},

@@ -1,25 +1,8 @@
-"""Mislabel candidates of both splits, and a packet that asks about one of them."""
+"""Mislabel candidates of both splits."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import polars as pl
-import pytest
 from harness import MODEL_B, Harness
-from PIL import Image
-
-
-@pytest.fixture
-def found(fitted: Harness) -> Harness:
-    """Photographs are there, both splits are dumped, candidates are found."""
-    images = fitted.settings.dataset_dir / "images"
-    images.mkdir()
-    for shade, path in enumerate(fitted.stored("dataset_index").frame["image_path"]):
-        Image.new("RGB", (16, 16), (shade % 256, 90, 60)).save(fitted.settings.dataset_dir / path)
-    fitted.dump("train")
-    assert fitted.run_job("mislabel_job", ["mislabel_candidates"]).success
-    return fitted
 
 
 def test_each_split_is_judged_by_itself_and_says_whether_the_model_saw_it(found: Harness) -> None:
@@ -28,7 +11,11 @@ def test_each_split_is_judged_by_itself_and_says_whether_the_model_saw_it(found:
     assert shown["train_in_sample"] is True
     assert shown["test_n"] + shown["train_n"] == found.stored("dataset_index").frame.height
     table = found.stored("mislabel_candidates").frame
-    assert shown["candidates"] == table.height == shown["test_n_issues"] + shown["train_n_issues"]
+    assert shown["judged"] == table.height == shown["test_n"] + shown["train_n"]
+    flagged = table.filter("flagged")
+    assert shown["candidates"] == flagged.height == shown["test_n_issues"] + shown["train_n_issues"]
+    assert set(table["split"]) == {"test", "train"}
+    assert "was trained on these rows" in shown["train_in_sample_means"]
     for split in ("test", "train"):
         folder = found.settings.report_dir / "mislabels" / split
         assert {path.name for path in folder.iterdir()} >= {
@@ -58,29 +45,3 @@ def test_photographs_stay_out_of_the_event_log_when_so_set(found: Harness) -> No
     object.__setattr__(found.settings, "photos_in_ui", False)
     assert found.run_job("mislabel_job", ["mislabel_candidates"]).success
     assert "test_montage" not in found.metadata("mislabel_candidates")
-
-
-def test_a_packet_is_built_once_asks_about_the_test_split_and_is_known_to_the_refit(
-    found: Harness,
-) -> None:
-    for _ in range(2):
-        assert found.run_job("mislabel_job", ["review_packet"]).success
-    packets = list((found.settings.store / "packets").iterdir())
-    assert len(packets) == 1
-    sheets = list((packets[0] / "hand_out").glob("review_*.csv"))
-    assert len(sheets) == len(found.settings.reviewers)
-    text = "".join(Path(sheet).read_text() for sheet in sheets)
-    train = found.stored("dataset_index").frame.filter(split="train")["image_uuid"]
-    assert not [uuid for uuid in train if uuid in text]
-    scored = found.stored("scored_test_rows").frame
-    assert (scored["reviewed"].any(), scored["asked"].any()) == (False, False)
-    assert scored["inclusion_probability"].null_count() == scored.height
-    asked = pl.read_parquet(packets[0] / "key.parquet")["image_uuid"]
-    found.drop("review.csv", [(uuid, "ada", "acne") for uuid in asked])
-    found.refit()
-    scored = found.stored("scored_test_rows").frame
-    assert set(scored.filter("asked")["image_uuid"]) == set(asked)
-    assert scored.filter("asked")["reviewed"].all()
-    frame = pl.read_parquet(packets[0] / "frame.parquet")
-    assert scored.select(frame.columns).equals(frame)
-    assert found.metadata("scored_test_rows")["review_packet"] == packets[0].name

@@ -25,7 +25,7 @@ from dagster_project.lib.release import bundle
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
-COMMANDS = ("sync", "dump", "mislabels", "refit", "check-model", "demo")
+COMMANDS = ("sync", "dump", "mislabels", "packet", "refit", "check-model", "demo")
 N = 240
 
 Run = Callable[..., tuple[int, str, str]]
@@ -482,14 +482,19 @@ def test_mislabels_writes_its_five_files(run: Run, given: Path) -> None:
     ]
     assert issues["quality"].is_sorted()
     per_class = pl.read_csv("out/issues_per_class.csv")
-    assert per_class.columns == ["class", "n", "n_issues", "issue_rate"]
+    rate = ["issue_rate", "issue_rate_low", "issue_rate_high"]
+    assert per_class.columns == ["class", "n", "n_issues", *rate, "n_patients"]
     assert per_class["class"].to_list() == list(CLASSES)
-    assert pl.read_csv("out/issue_confusions.csv").columns == ["given", "predicted", "n"]
+    confusions = pl.read_csv("out/issue_confusions.csv")
+    assert confusions.columns == ["given", "predicted", "n", "share"]
     summary = json.loads(Path("out/summary.json").read_text())
     assert set(summary) >= {"n", "n_issues", "issue_rate", "in_sample", "method"}
     assert (summary["n"], summary["n_issues"]) == (N, issues.height)
     assert summary["in_sample"] is None
-    assert out.strip() == f"out: {issues.height} of {N} labels are suspicious"
+    found, means = out.strip().splitlines()
+    assert found == f"out: {issues.height} of {N} labels are suspicious"
+    assert means == summary["in_sample_means"]
+    assert "not known" in means
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 Z95 = 1.959963984540054
+_SMALL = 4_000_000
+"""Cells that are counted even where few of them hold an image: 32 MB."""
+
 METHOD = "Wilson with a design effect by patient, approximate"
 
 
@@ -198,7 +201,8 @@ def _cells(
     key = patient.astype(np.int64)
     if group is not None:
         key = key + group.astype(np.int64) * numbers
-    if n_groups * numbers <= 4 * patient.size + 1024:  # counting beats sorting while it is dense
+    # counting beats sorting while it is dense, or small
+    if n_groups * numbers <= max(4 * patient.size, min(16 * patient.size, _SMALL)) + 1024:
         images = np.bincount(key, minlength=n_groups * numbers)
         at = np.flatnonzero(images)
         hits = np.bincount(key[hit], minlength=n_groups * numbers)[at]

@@ -1,7 +1,7 @@
 """Mislabel candidates: rows whose given label the model contradicts with confidence.
 
 Belongs: the cleanlab call, its tables and summary, the files of ``tier-refit mislabels``.
-Does not: pictures (``montage``, ``pictures``), review (``packet``), dropping anything.
+Does not: pictures (``montage``, ``pictures``), asking reviewers (``review``), dropping anything.
 Concept: confident learning (arXiv 1911.00068) on L1-normalised sigmoids; N rows, K classes. A flag
 is a reason to look. Where the model was trained on the same rows it has learnt many of their
 errors by heart and finds fewer (``in_sample``).
@@ -11,15 +11,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.evidence.proportion import (
+    METHOD,
+    Proportions,
+    clustered_interval,
+    wilson,
+)
+from dagster_project.lib.evidence.rows import patient_key
 from dagster_project.lib.labels.given import check_known
 
 if TYPE_CHECKING:
@@ -37,6 +45,15 @@ METHODS = (
     "low_self_confidence",
 )
 """cleanlab's ``filter_by`` names."""
+
+QUALITIES = ("self_confidence", "normalized_margin")
+"""cleanlab's label quality scores, with p the normalised row and k the given label: p_k, and
+(p_k - max of the others + 1) / 2. Both in [0, 1], low is bad; a margin below 0.5 means that another
+class leads."""
+
+_BLOCK = 8192
+"""Rows that are normalised and scored at a time: what fits a processor's cache."""
+
 ISSUE_COLUMNS = (
     "image_uuid",
     "patient_id",
@@ -48,6 +65,20 @@ ISSUE_COLUMNS = (
     "image_path",
 )
 
+WILSON = "Wilson, rows taken as independent: patients are unknown"
+"""How intervals are made where no patient is known; else ``proportion.METHOD``."""
+
+IN_SAMPLE_WORD = {True: "in sample", False: "out of sample", None: "in or out of sample unknown"}
+IN_SAMPLE_MEANS = {
+    True: "The model was trained on these rows: it has learnt many of their errors by heart, so "
+    "fewer are found and every rate here is too low.",
+    False: "The model was not trained on these rows: what it contradicts, it contradicts without "
+    "having seen the label.",
+    None: "Whether the model was trained on these rows is not known; if it was, errors that it "
+    "learnt by heart are missing here and every rate is too low.",
+}
+"""What ``in_sample`` means, in a sentence that goes wherever the numbers go."""
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -55,19 +86,51 @@ class Candidates:
 
     Attributes
     ----------
-    issues : flagged rows, worst first: ``image_uuid, patient_id, given_label, predicted_label,
-        quality, given_prob, predicted_prob, image_path``. ``quality`` in [0, 1] is the normalised
-        probability of the given label (low is bad); the two ``*_prob`` are as the model gives them.
-    per_class : (K,) ``class, n, n_issues, issue_rate`` by given class, in class order; the rate is
-        null where ``n`` is 0.
-    confusions : ``given, predicted, n`` of the flagged rows, most frequent first.
-    summary : ``n, n_issues, issue_rate, in_sample, method, n_without_label, n_without_probs``.
+    rows : (N,) every row with usable probabilities and a label, worst first (``quality``, then
+        ``image_uuid``): the columns of ``issues`` and ``flagged``. ``quality`` is one of
+        :data:`QUALITIES`; the two ``*_prob`` are as the model gives them, not normalised;
+        ``predicted_label`` is the first class of the largest probability.
+    per_class : (K,) ``class, n, n_issues, issue_rate, issue_rate_low, issue_rate_high, n_patients``
+        by given class, in class order; the rate is null where ``n`` is 0, ``n_patients`` where
+        patients are unknown.
+    confusions : ``given, predicted, n, share`` (of all flagged rows), most frequent first.
+    summary : ``n, n_issues, issue_rate`` with ``issue_rate_low`` and ``..._high``, ``in_sample``
+        and ``in_sample_means``, ``method``, ``quality``, ``n_patients``, ``interval``,
+        ``n_without_label``, ``n_without_probs``.
     """
 
-    issues: pl.DataFrame
+    rows: pl.DataFrame
     per_class: pl.DataFrame
     confusions: pl.DataFrame
     summary: Mapping[str, int | float | bool | str | None]
+
+    @property
+    def issues(self) -> pl.DataFrame:
+        """The flagged rows, worst first, with :data:`ISSUE_COLUMNS`."""
+        return self.rows.filter("flagged").select(ISSUE_COLUMNS)
+
+    @property
+    def in_sample(self) -> bool | None:
+        """Whether the model was trained on these rows, as the summary says."""
+        found = self.summary["in_sample"]
+        return found if isinstance(found, bool) else None
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What the probabilities say of each row, (N,) or (N, K), in table order."""
+
+    given: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+    quality: npt.NDArray[np.float64]
+    given_prob: npt.NDArray[np.float64]
+    predicted_prob: npt.NDArray[np.float64]
+    normalised: npt.NDArray[np.float64]
+    usable: npt.NDArray[np.bool_]
+
+    def kept(self, keep: npt.NDArray[np.bool_]) -> _Scored:
+        """Only some of the rows."""
+        return _Scored(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
 
 
 def find_candidates(
@@ -75,7 +138,8 @@ def find_candidates(
     labels: pl.DataFrame,
     *,
     in_sample: bool | None,
-    method: str = "prune_by_noise_rate",
+    method: str = METHODS[0],
+    quality: str = QUALITIES[0],
     paths: pl.DataFrame | None = None,
 ) -> Candidates:
     """Flag the rows whose given label is probably wrong.
@@ -85,43 +149,62 @@ def find_candidates(
 
     Parameters
     ----------
-    table : (N, K) probabilities.
+    table : (N, K) probabilities, with or without ``patient_id``.
     labels : ``image_uuid, label``; labels of other images do not count.
-    in_sample : was the model trained on these rows? None if unknown. Only recorded.
-    method : one of :data:`METHODS`.
+    in_sample : was the model trained on these rows? None if unknown. Only recorded, and said.
+    method : one of :data:`METHODS`: which rows are flagged.
+    quality : one of :data:`QUALITIES`: in which order they stand.
     paths : ``image_uuid, image_path``; without it ``image_path`` is null.
+
+    Returns
+    -------
+    Candidates. Intervals are of 95 %: by patient (``proportion.clustered_interval``, null with one
+    patient) where any patient is known, an image of nobody counting as a patient of its own; else
+    Wilson's. They say how far the share flagged would move with other patients of the same kind,
+    not how many labels are wrong.
 
     Raises
     ------
     InputError
-        Unknown method or class; fewer than two classes among the rows that have both.
+        Unknown method, quality or class; an image labelled twice; fewer than two classes among the
+        rows that have both.
+
+    References
+    ----------
+    Northcutt, Jiang and Chuang, JAIR 70:1373 (2021), sections 3 and 4 (arXiv 1911.00068).
     """
-    if method not in METHODS:
-        raise InputError(f'method "{method}": expected one of {some(METHODS, len(METHODS))}')
-    check_known(labels, table.classes, source="labels")
-    rows = _rows(table, labels, paths)
-    keep = rows.filter(pl.col("given_label").is_not_null())
-    if (n_classes := keep["given_label"].n_unique()) < 2:
-        raise InputError(
-            f"{keep.height} rows have both probabilities and a label, in {n_classes} classes; "
-            "at least two classes are needed: pass the labels of these images"
-        )
-    judged = _judge(keep, table, method)
-    issues = judged.filter("flagged").sort("quality", "image_uuid").select(ISSUE_COLUMNS)
-    summary = {
-        "n": keep.height,
-        "n_issues": issues.height,
-        "issue_rate": issues.height / keep.height,
-        "in_sample": in_sample,
-        "method": method,
-        "n_without_label": rows.height - keep.height,
-        "n_without_probs": table.frame.height - rows.height,
-    }
-    return Candidates(issues, _per_class(judged, table.classes), _confusions(issues), summary)
+    for name, value, known in (("method", method, METHODS), ("quality", quality, QUALITIES)):
+        if value not in known:
+            raise InputError(f'{name} "{value}": expected one of {some(known, len(known))}')
+    every = _score(table.probs, _given(table, labels), quality)
+    keep = every.usable & (every.given >= 0)
+    whole = bool(keep.all())  # nearly always, and then nothing is copied
+    frame, scored = (table.frame, every) if whole else (table.frame.filter(keep), every.kept(keep))
+    _require_two_classes(scored.given)
+    with ThreadPoolExecutor(1) as beside:  # cleanlab keeps one core busy, and needs none of this
+        ordered = beside.submit(_rows, frame, scored, table.classes, paths)
+        patients = beside.submit(_patients, frame)
+        flagged = _flags(scored.given, scored.normalised, method)
+        (rows, order), patient = ordered.result(), patients.result()
+    rates = _rates(scored.given, flagged, patient, len(table.classes))
+    return Candidates(
+        rows.with_columns(flagged=pl.Series(flagged[order])),
+        _per_class(rates, table.classes, patients_known=patient is not None),
+        _confusions(scored, flagged, table.classes),
+        {
+            **_overall(flagged, patient),
+            "in_sample": in_sample,
+            "in_sample_means": IN_SAMPLE_MEANS[in_sample],
+            "method": method,
+            "quality": quality,
+            "n_without_label": int((every.usable & (every.given < 0)).sum()),
+            "n_without_probs": int((~every.usable).sum()),
+        },
+    )
 
 
 def write_candidates(candidates: Candidates, out: Path, montage_png: bytes | None = None) -> None:
-    """Write the five files of ``tier-refit mislabels`` into the folder ``out``.
+    """Write the files of ``tier-refit mislabels`` into the folder ``out``.
 
     Without a montage (no images at hand) ``mislabel_candidates.png`` shows the most frequent
     given -> predicted pairs. The table and the montage show patients: keep them with the people
@@ -132,57 +215,81 @@ def write_candidates(candidates: Candidates, out: Path, montage_png: bytes | Non
     tables.write_csv(out / "label_issues.csv", candidates.issues)
     tables.write_csv(out / "issues_per_class.csv", candidates.per_class)
     tables.write_csv(out / "issue_confusions.csv", candidates.confusions)
-    picture = montage_png or confusion_picture(candidates.confusions)
-    with files.publish(out / "mislabel_candidates.png") as temp:
-        temp.write_bytes(picture)
+    seen = candidates.in_sample
+    picture = montage_png or confusion_picture(candidates.confusions, in_sample=seen)
+    files.publish_bytes(out / "mislabel_candidates.png", picture)
     files.write_json(out / "summary.json", dict(candidates.summary))
 
 
-def _rows(
-    table: ProbabilityTable, labels: pl.DataFrame, paths: pl.DataFrame | None
-) -> pl.DataFrame:
-    """Rows with usable probabilities: ``__row`` (of the table), ids, given label, path."""
-    # NaN (a row with an error) is not above 0 either.
-    usable = pl.Series(table.probs.max(axis=1, initial=0) > 0)
-    rows = table.frame.with_row_index(tables.ROW).filter(usable)
-    patient = pl.col("patient_id") if "patient_id" in rows.columns else pl.lit(None, pl.String)
-    rows = rows.select(tables.ROW, "image_uuid", patient.alias("patient_id")).join(
-        labels.select("image_uuid", given_label="label"),
-        on="image_uuid",
-        how="left",
-        maintain_order="left",
-    )
-    if paths is None:
-        return rows.with_columns(image_path=pl.lit(None, pl.String))
-    known = paths.select("image_uuid", "image_path")
-    return rows.join(known, on="image_uuid", how="left", maintain_order="left")
+def _given(table: ProbabilityTable, labels: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """(M,) index of each row's label, -1 where it has none."""
+    check_known(labels, table.classes, source="labels")
+    ids = table.frame["image_uuid"]
+    if not ids.equals(labels["image_uuid"]):  # labels made for this table need no join
+        labels = ids.to_frame().join(
+            labels.select("image_uuid", "label"), on="image_uuid", how="left", maintain_order="left"
+        )
+    if labels.height > ids.len():
+        twice = tables.duplicates(labels, "image_uuid")
+        raise InputError(f"labels, column image_uuid: {some(twice)} on more than one row; keep one")
+    codes = labels["label"].cast(pl.Enum(table.classes)).to_physical().cast(pl.Int64)
+    return codes.fill_null(-1).to_numpy()
 
 
-def _judge(keep: pl.DataFrame, table: ProbabilityTable, method: str) -> pl.DataFrame:
-    """``keep`` with prediction, quality and flag."""
-    names = np.array(table.classes)
-    given = keep["given_label"].replace_strict(
-        list(table.classes), range(len(names)), return_dtype=pl.Int64
+def _score(
+    probs: npt.NDArray[np.floating[Any]], given: npt.NDArray[np.int64], quality: str
+) -> _Scored:
+    """Everything that is read from a row's probabilities, while a block of them is in the cache.
+
+    ``quality`` as ``cleanlab.rank.get_label_quality_scores`` computes it, without its checks of
+    every row. A row that is not usable, or has no label, holds values of no meaning.
+    """
+    from cleanlab import rank
+
+    scores = {
+        "self_confidence": rank.get_self_confidence_for_each_label,
+        "normalized_margin": rank.get_normalized_margin_for_each_label,
+    }
+    n = len(probs)
+    found = _Scored(
+        given=given,
+        predicted=np.empty(n, np.int64),
+        quality=np.empty(n),
+        given_prob=np.empty(n),
+        predicted_prob=np.empty(n),
+        normalised=np.empty(probs.shape),
+        usable=np.empty(n, np.bool_),
     )
-    labels = given.to_numpy()
-    probs = table.probs[keep[tables.ROW].to_numpy()].astype(np.float64)
-    normalised = probs / probs.sum(axis=1, keepdims=True)
-    every = np.arange(keep.height)
-    predicted = probs.argmax(axis=1)
-    return keep.with_columns(
-        predicted_label=pl.Series(names[predicted], dtype=pl.String),
-        quality=pl.Series(normalised[every, labels]),
-        given_prob=pl.Series(probs[every, labels]),
-        predicted_prob=pl.Series(probs[every, predicted]),
-        flagged=pl.Series(_flags(labels, normalised, method)),
-    )
+    for first in range(0, n, _BLOCK):
+        block = slice(first, first + _BLOCK)
+        here, label = probs[block], given[block]
+        every = np.arange(len(here))
+        values = here.astype(np.float64)
+        total = values.sum(axis=1)
+        found.usable[block] = total > 0  # NaN (a row with an error) is not above 0 either
+        with np.errstate(invalid="ignore", divide="ignore"):
+            normalised = np.divide(values, total[:, None], out=found.normalised[block])
+        best = here.argmax(axis=1)
+        found.predicted[block] = best
+        found.quality[block] = scores[quality](label, normalised)
+        found.given_prob[block] = values[every, label]
+        found.predicted_prob[block] = values[every, best]
+    return found
+
+
+def _require_two_classes(given: npt.NDArray[np.int64]) -> None:
+    if (n_classes := np.unique(given).size) < 2:
+        raise InputError(
+            f"{given.size} rows have both probabilities and a label, in {n_classes} classes; "
+            "at least two classes are needed: pass the labels of these images"
+        )
 
 
 def _flags(
     labels: npt.NDArray[np.int64], probs: npt.NDArray[np.float64], method: str
 ) -> npt.NDArray[np.bool_]:
     """(N,) cleanlab's mask; classes that no row is labelled with are allowed."""
-    from cleanlab.filter import find_label_issues
+    from cleanlab import filter as cleanlab_filter
 
     with warnings.catch_warnings():
         # A class that nobody was given, or too few, has its null or coarse rate in ``per_class``.
@@ -190,23 +297,126 @@ def _flags(
             "ignore", message="May not flag all label issues", module="cleanlab"
         )
         # One process: forking copies the table and is slower below a million rows.
-        mask: npt.NDArray[np.bool_] = find_label_issues(labels, probs, filter_by=method, n_jobs=1)
+        mask: npt.NDArray[np.bool_] = cleanlab_filter.find_label_issues(
+            labels, probs, filter_by=method, n_jobs=1
+        )
+    vars(cleanlab_filter).pop("pred_probs_by_class", None)  # a copy of all rows, left in a global
     return mask
 
 
-def _per_class(judged: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
-    counts = judged.group_by(pl.col("given_label").alias("class")).agg(
-        n=pl.len().cast(pl.Int64), n_issues=pl.col("flagged").sum().cast(pl.Int64)
+def _patients(frame: pl.DataFrame) -> npt.NDArray[np.int64] | None:
+    """(N,) a number for each patient; None where no patient is known."""
+    if "patient_id" not in frame.columns or frame["patient_id"].null_count() == frame.height:
+        return None
+    known = frame["patient_id"].null_count() == 0
+    key = frame["patient_id"] if known else frame.select(patient_key()).to_series()
+    # categories of its own: the common ones keep every name they ever saw, and number on
+    own = pl.Categorical(pl.Categories.random())
+    return key.cast(own).to_physical().cast(pl.Int64).to_numpy()
+
+
+def _rates(
+    given: npt.NDArray[np.int64],
+    flagged: npt.NDArray[np.bool_],
+    patient: npt.NDArray[np.int64] | None,
+    n_classes: int,
+) -> Proportions:
+    """Flagged share of the rows given each class."""
+    if patient is not None:
+        return clustered_interval(flagged, patient, given, n_groups=n_classes)
+    n = np.bincount(given, minlength=n_classes)
+    hits = np.bincount(given[flagged], minlength=n_classes)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rate = hits / n
+        low, high = wilson(rate, n.astype(np.float64))
+    return Proportions(n=n, n_patients=n, n_hits=hits, rate=rate, low=low, high=high)
+
+
+def _overall(
+    flagged: npt.NDArray[np.bool_], patient: npt.NDArray[np.int64] | None
+) -> dict[str, int | float | str | None]:
+    whole = _rates(np.zeros(flagged.size, np.int64), flagged, patient, 1)
+    undefined = bool(np.isnan(whole.low[0]))
+    return {
+        "n": flagged.size,
+        "n_patients": None if patient is None else int(whole.n_patients[0]),
+        "n_issues": int(whole.n_hits[0]),
+        "issue_rate": float(whole.rate[0]),
+        "issue_rate_low": None if undefined else float(whole.low[0]),
+        "issue_rate_high": None if undefined else float(whole.high[0]),
+        "interval": WILSON if patient is None else METHOD,
+    }
+
+
+def _rows(
+    frame: pl.DataFrame, scored: _Scored, classes: Sequence[str], paths: pl.DataFrame | None
+) -> tuple[pl.DataFrame, npt.NDArray[np.integer[Any]]]:
+    """Rows worst first, all but ``flagged``, and their order; each column is moved once."""
+    order = _worst_first(scored.quality, frame["image_uuid"])
+    names = pl.Series(list(classes), dtype=pl.String)
+    ids = frame.select(c for c in ("image_uuid", "patient_id") if c in frame.columns)[order]
+    rows = ids.with_columns(
+        given_label=names.gather(scored.given[order]),
+        predicted_label=names.gather(scored.predicted[order]),
+        quality=pl.Series(scored.quality[order]),
+        given_prob=pl.Series(scored.given_prob[order]),
+        predicted_prob=pl.Series(scored.predicted_prob[order]),
     )
-    every = pl.DataFrame({"class": classes}, schema={"class": pl.String})
-    return (
-        every.join(counts, on="class", how="left", maintain_order="left")
-        .with_columns(pl.col("n", "n_issues").fill_null(0))
-        .with_columns(issue_rate=pl.when(pl.col("n") > 0).then(pl.col("n_issues") / pl.col("n")))
+    if "patient_id" not in rows.columns:
+        rows = rows.with_columns(patient_id=pl.lit(None, pl.String))
+    if paths is None:
+        rows = rows.with_columns(image_path=pl.lit(None, pl.String))
+    else:
+        known = paths.select("image_uuid", "image_path")
+        rows = rows.join(known, on="image_uuid", how="left", maintain_order="left")
+    return rows.select(ISSUE_COLUMNS), order
+
+
+def _worst_first(
+    quality: npt.NDArray[np.float64], image_uuid: pl.Series
+) -> npt.NDArray[np.integer[Any]]:
+    """(N,) order by quality, equal ones by id: text is compared only where it decides."""
+    order = np.argsort(quality)
+    ranked = quality[order]
+    equal = np.append(False, ranked[1:] == ranked[:-1])
+    tied = np.flatnonzero(equal | np.append(equal[1:], False))
+    if tied.size:
+        among = order[tied]
+        both = pl.DataFrame({"quality": quality[among], "id": image_uuid.gather(among)})
+        settled = both.select(pl.arg_sort_by("quality", "id")).to_series().to_numpy()
+        order[tied] = among[settled]
+    return order
+
+
+def _per_class(rates: Proportions, classes: Sequence[str], *, patients_known: bool) -> pl.DataFrame:
+    floats = {"issue_rate": rates.rate, "issue_rate_low": rates.low, "issue_rate_high": rates.high}
+    patients = pl.Series(
+        rates.n_patients if patients_known else [None] * len(classes), dtype=pl.Int64
+    )
+    return pl.DataFrame(
+        {
+            "class": pl.Series(list(classes), dtype=pl.String),
+            "n": pl.Series(rates.n, dtype=pl.Int64),
+            "n_issues": pl.Series(rates.n_hits, dtype=pl.Int64),
+            **{name: pl.Series(values).fill_nan(None) for name, values in floats.items()},
+            "n_patients": patients,
+        }
     )
 
 
-def _confusions(issues: pl.DataFrame) -> pl.DataFrame:
-    pairs = issues.group_by(given="given_label", predicted="predicted_label")
-    counts = pairs.agg(n=pl.len().cast(pl.Int64))
-    return counts.sort("n", "given", "predicted", descending=[True, False, False])
+def _confusions(
+    scored: _Scored, flagged: npt.NDArray[np.bool_], classes: Sequence[str]
+) -> pl.DataFrame:
+    k = len(classes)
+    pairs = scored.given[flagged] * k + scored.predicted[flagged]
+    counts = np.bincount(pairs, minlength=k * k)
+    at = np.flatnonzero(counts)
+    names = pl.Series(list(classes), dtype=pl.String)
+    return pl.DataFrame(
+        {
+            "given": names.gather(at // k),
+            "predicted": names.gather(at % k),
+            "n": pl.Series(counts[at], dtype=pl.Int64),
+            "share": pl.Series(counts[at] / max(pairs.size, 1), dtype=pl.Float64),
+        }
+    ).sort("n", "given", "predicted", descending=[True, False, False])

@@ -17,10 +17,11 @@ import polars as pl
 
 from dagster_project.lib import pictures
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.mislabels.candidates import IN_SAMPLE_WORD
 from dagster_project.lib.photos import open_photo
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw
+    from PIL import Image
     from PIL.ImageFont import FreeTypeFont
 
 LIMIT = 60
@@ -32,13 +33,16 @@ _PAD, _LINE, _FONT, _HEADER = 6, 16, 12, 30
 _GREY = "#d0d0d0"
 
 
-def montage(issues: pl.DataFrame, dataset_dir: Path, *, limit: int = LIMIT) -> bytes:
+def montage(
+    issues: pl.DataFrame, dataset_dir: Path, *, in_sample: bool | None, limit: int = LIMIT
+) -> bytes:
     """PNG of the first ``limit`` candidates with captions; same inputs, same bytes.
 
     Parameters
     ----------
     issues : ``Candidates.issues``; a row without ``image_path`` gets a grey tile.
     dataset_dir : folder that ``image_path`` is relative to.
+    in_sample : as in the summary, for the title.
     limit : tiles at most, ten in a row.
     """
     from PIL import Image, ImageDraw
@@ -46,18 +50,22 @@ def montage(issues: pl.DataFrame, dataset_dir: Path, *, limit: int = LIMIT) -> b
     shown = issues.head(limit)
     columns = max(min(COLUMNS, shown.height), 4)
     rows = max(-(-shown.height // columns), 1)
-    width, height = PHOTO + _PAD, PHOTO + 3 * _LINE + 2 * _PAD
+    captions = [_caption(n, row) for n, row in enumerate(shown.iter_rows(named=True), start=1)]
+    lines = max(map(len, captions), default=0)
+    width, height = PHOTO + _PAD, PHOTO + lines * _LINE + 2 * _PAD
     canvas = Image.new("RGB", (columns * width + _PAD, rows * height + _HEADER), "white")
     draw = ImageDraw.Draw(canvas)
     title = (
-        f"{shown.height} of {issues.height} candidates, worst first: given, "
-        "\N{RIGHTWARDS ARROW} predicted, quality"
+        f"{shown.height} of {issues.height} candidates, worst first; {IN_SAMPLE_WORD[in_sample]}. "
+        "Given, \N{RIGHTWARDS ARROW} predicted, row of label_issues.csv and quality"
     )
     draw.text((_PAD, _PAD), title, fill=pictures.INK, font=_font(14))
-    for number, row in enumerate(shown.iter_rows(named=True)):
+    for number, (path, caption) in enumerate(zip(shown["image_path"], captions, strict=True)):
         x, y = _PAD + number % columns * width, _HEADER + number // columns * height
-        canvas.paste(_tile(dataset_dir, row["image_path"], PHOTO), (x, y))
-        _caption(draw, (x, y + PHOTO + 2), row)
+        canvas.paste(_tile(dataset_dir, path, PHOTO), (x, y))
+        for line, (text, colour) in enumerate(caption):
+            place = (x, y + PHOTO + 2 + line * _LINE)
+            draw.text(place, text, fill=colour, font=_font(_FONT))
     return _png(canvas)
 
 
@@ -88,31 +96,48 @@ def _tile(dataset_dir: Path, image_path: str | None, side: int) -> Image.Image:
 
     tile = Image.new("RGB", (side, side), _GREY)
     if image_path is None:
-        reason = "no image at hand"
+        reason = "no image\nat hand"
     else:
         try:
             photo = open_photo(dataset_dir / image_path, hint=side)
         except InputError:
-            reason = "unreadable image"
+            reason = "unreadable\nimage"
         else:
             photo = ImageOps.contain(photo, (side, side))
             tile.paste(photo, ((side - photo.width) // 2, (side - photo.height) // 2))
             return tile
     ImageDraw.Draw(tile).text(
-        (side // 2, side // 2), reason, fill=pictures.INK, font=_font(_FONT), anchor="mm"
+        (side // 2, side // 2),
+        reason,
+        fill=pictures.INK,
+        font=_font(_FONT),
+        anchor="mm",
+        align="center",
     )
     return tile
 
 
-def _caption(draw: ImageDraw.ImageDraw, at: tuple[int, int], row: dict[str, object]) -> None:
-    lines = (
-        (str(row["given_label"]), pictures.INK),
-        (f"\N{RIGHTWARDS ARROW} {row['predicted_label']}", pictures.WRONG),
-        (f"quality {row['quality']:.3f}", "#555555"),
-    )
-    for number, (text, colour) in enumerate(lines):
-        place = (at[0], at[1] + number * _LINE)
-        draw.text(place, _fitted(text, PHOTO), fill=colour, font=_font(_FONT))
+def _caption(number: int, row: dict[str, object]) -> list[tuple[str, str]]:
+    """Lines below a photograph, each with its colour; a long class name takes two."""
+    given = _wrapped(str(row["given_label"]))
+    predicted = _wrapped(f"\N{RIGHTWARDS ARROW} {row['predicted_label']}")
+    return [
+        *((line, pictures.INK) for line in given),
+        *((line, pictures.WRONG) for line in predicted),
+        (f"{number}: quality {row['quality']:.3f}", "#555555"),
+    ]
+
+
+def _wrapped(text: str) -> list[str]:
+    """One line or two, broken after a blank, hyphen or underscore; what is still wide is cut."""
+    font = _font(_FONT)
+    if font.getlength(text) <= PHOTO:
+        return [text]
+    ends = [at + 1 for at, sign in enumerate(text) if sign in " -_/" and at > 1]  # not the arrow's
+    fits = [end for end in ends if font.getlength(text[:end]) <= PHOTO]
+    if not fits:
+        return [_fitted(text, PHOTO)]
+    return [text[: fits[-1]].rstrip(), _fitted(text[fits[-1] :], PHOTO)]
 
 
 def _fitted(text: str, width: int) -> str:

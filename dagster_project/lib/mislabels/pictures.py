@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from dagster_project.lib import pictures
-from dagster_project.lib.evidence.proportion import wilson
+from dagster_project.lib.mislabels.candidates import IN_SAMPLE_WORD
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,19 +22,23 @@ MAX_ROWS = 40
 MAX_PAIRS = 20
 
 
-def issue_rate_picture(per_class: pl.DataFrame) -> bytes:
+def issue_rate_picture(per_class: pl.DataFrame, *, in_sample: bool | None) -> bytes:
     """PNG of the share of flagged rows by given class, highest first, with 95 % intervals.
 
-    ``per_class`` : ``class, n, n_issues, issue_rate`` (``Candidates.per_class``).
+    ``per_class`` : ``Candidates.per_class``; ``in_sample`` : as in the summary, for the title.
     """
     known = per_class.filter(pl.col("n") > 0).sort("issue_rate", "class", descending=[True, False])
     drawn = known.head(MAX_ROWS)
-    k, n = (drawn[name].cast(pl.Float64).to_numpy() for name in ("n_issues", "n"))
-    low, high = wilson(k / n, n)
     rows = range(drawn.height)
     figure = pictures.new_figure(7.0, 1.2 + 0.22 * max(drawn.height, 1))
     axes = figure.add_subplot()
-    axes.hlines(rows, low, high, color=pictures.REFER, lw=2)
+    axes.hlines(
+        rows,
+        drawn["issue_rate_low"].cast(pl.Float64),  # NaN, where it is null, is not drawn
+        drawn["issue_rate_high"].cast(pl.Float64),
+        color=pictures.REFER,
+        lw=2,
+    )
     axes.plot(drawn["issue_rate"], rows, "o", color=pictures.WRONG, ms=5)
     for row, (flagged, among) in zip(rows, drawn.select("n_issues", "n").rows(), strict=True):
         axes.annotate(
@@ -51,14 +55,15 @@ def issue_rate_picture(per_class: pl.DataFrame) -> bytes:
     hidden, without = known.height - drawn.height, per_class.height - known.height
     notes = [f"{hidden} lower classes not shown"] if hidden else []
     notes += [f"{without} classes without rows"] if without else []
-    _title(figure, "; ".join(["Probable label errors by given class", *notes]))
+    title = f"Probable label errors by given class, {IN_SAMPLE_WORD[in_sample]}"
+    _title(figure, "; ".join([title, *notes]))
     return pictures.png(figure)
 
 
-def confusion_picture(confusions: pl.DataFrame) -> bytes:
+def confusion_picture(confusions: pl.DataFrame, *, in_sample: bool | None) -> bytes:
     """PNG of the most frequent given -> predicted pairs among the flagged rows.
 
-    ``confusions`` : ``given, predicted, n`` (``Candidates.confusions``).
+    ``confusions`` : ``Candidates.confusions``; ``in_sample`` : as in the summary, for the title.
     """
     drawn = confusions.head(MAX_PAIRS)
     rows = range(drawn.height)
@@ -66,18 +71,19 @@ def confusion_picture(confusions: pl.DataFrame) -> bytes:
     axes = figure.add_subplot()
     axes.plot(drawn["n"], rows, "o", color=pictures.WRONG, ms=5)
     top = int(drawn["n"][0]) if drawn.height else 1
-    for row, n in zip(rows, drawn["n"], strict=True):
-        axes.annotate(str(n), (n, row), (6, 0), textcoords="offset points", va="center", fontsize=8)
-    names = [f"{given} \N{RIGHTWARDS ARROW} {said}" for given, said, _ in drawn.rows()]
+    for row, (n, share) in zip(rows, drawn.select("n", "share").rows(), strict=True):
+        text = f"{n}  ({100 * share:.0f} %)"
+        axes.annotate(text, (n, row), (6, 0), textcoords="offset points", va="center", fontsize=8)
+    names = [f"{a} \N{RIGHTWARDS ARROW} {b}" for a, b in drawn.select("given", "predicted").rows()]
     axes.set_yticks(rows, names)
     axes.set_ylim(max(drawn.height, 1) - 0.5, -0.5)
-    axes.set_xlim(0, top * 1.1)
+    axes.set_xlim(0, top * 1.15)
     axes.set_xlabel("flagged rows")
     total = int(confusions["n"].sum())
     _title(
         figure,
         f"Given \N{RIGHTWARDS ARROW} predicted: top {drawn.height} of {confusions.height} pairs, "
-        f"{total} flagged rows",
+        f"{total} flagged rows\n{IN_SAMPLE_WORD[in_sample]}",
     )
     return pictures.png(figure)
 

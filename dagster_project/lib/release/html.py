@@ -1,6 +1,6 @@
 """``report.html``: the whole report as one page that can be played with, offline.
 
-Belongs: putting template, style, script and data into one file, and its security policy.
+Belongs: putting template, style, script and data into one file.
 Does not: what the page says (``report_page``), any number of its own.
 Concept: nothing is fetched and nothing but this style and this script runs: both are allowed by
 their hash alone, all text is escaped, and the file is the same for the same report.
@@ -8,9 +8,6 @@ their hash alone, all text is escaped, and the file is the same for the same rep
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from dagster_project.lib.offline_page import script_json, security_policy
 from dagster_project.lib.release.report_page import drawing, slider
 from dagster_project.lib.release.report_page.fitted import claims_words, rule_words
 from dagster_project.lib.release.report_page.parts import count, per_1000, percent, threshold
@@ -62,10 +60,10 @@ def report_html(report: Mapping[str, Any], curve: pl.DataFrame, policy: TierPoli
     style, script = _text("report.css"), _text("report.js")
     text = _template().render(
         page=page,
-        csp=_security_policy(style, script),
+        csp=security_policy(style, script),
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
-        data=Markup(_json(data)),  # noqa: S704 - escaped for a script element
+        data=Markup(script_json(data)),  # noqa: S704 - escaped for a script element
     )
     return text.encode()
 
@@ -126,24 +124,6 @@ def _side(report: Mapping[str, Any], pinned: list[slider.Pin], key: str) -> dict
 def _step(report: Mapping[str, Any], key: str) -> int:
     """The released threshold as k of k / 1000."""
     return slider.Pin("released", key, report["thresholds"][key]).step
-
-
-def _security_policy(style: str, script: str) -> str:
-    """Nothing may be loaded from anywhere; one style and one script may act, each by its hash."""
-    return (
-        f"default-src 'none'; style-src 'sha256-{_digest(style)}'; "
-        f"script-src 'sha256-{_digest(script)}'; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _json(value: object) -> str:
-    """JSON that cannot end the element it stands in, whatever it holds."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _text(name: str) -> str:

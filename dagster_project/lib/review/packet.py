@@ -1,309 +1,468 @@
-"""The blind review packet: what a dermatologist gets, and the key that stays here.
+"""The blind review packet: whom to ask about what, in what order, and the key that stays here.
 
-Belongs: choosing candidates and hidden controls, copying images under neutral names, the CSV of
-each reviewer, the frozen key.
-Does not: reading what comes back (``labels.drop``), estimating from it.
-Concept: blind reading. Nothing that leaves says which rows were suspected, what they were called
-or what the model thinks; controls are mixed in, so being asked about says nothing. And a
-probability sample: candidates are certain, every other image may be drawn as a control, so that
-the answers speak for the whole frame (docs/label-noise.md).
+Belongs: putting design, order and hand-out together; the frozen key and frame.
+Does not: the sampling design (``design``), what leaves (``hand_out``, ``page``), reading what comes
+back (``labels.drop``), estimating from it.
+Concept: blind reading of a probability sample. Every image of the frame may be asked about, with a
+recorded probability, so that the answers speak for all of it (docs/review-packet.md).
 ::
 
-    OUT/<hash>/hand_out/   images/*.jpg  review_<hash8>_<reviewer>.csv  classes.txt  README.txt
-    OUT/<hash>/key.parquet       stays here: role, quality, given label, inclusion probability
-    OUT/<hash>/frame.parquet     stays here: every image that could be asked about, and how probably
+    OUT/<hash>/hand_out/<reviewer>/   leaves, also as <reviewer>.zip
+    OUT/<hash>/key.parquet            stays: every showing that counts, its role and what is known
+    OUT/<hash>/frame.parquet          stays: every image that could be asked about, how probably
     OUT/<hash>/summary.json
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError, some
-from dagster_project.lib.labels.drop import NOT_USABLE, UNSURE
 from dagster_project.lib.photos import open_photo
+from dagster_project.lib.progress import silent
+from dagster_project.lib.review import order, shown
+from dagster_project.lib.review.design import (
+    Plan,
+    Sampling,
+    draw_sample,
+    plan_sample,
+    stratified,
+    worst_first,
+)
+from dagster_project.lib.review.hand_out import HandOut, Shown, write_hand_out
+from dagster_project.lib.review.power import expected_precision, sentences
 
-_LAYOUT = 2
+if TYPE_CHECKING:
+    from dagster_project.lib.progress import OnProgress
+    from dagster_project.lib.tiers.thresholds import Thresholds
+
+_LAYOUT = 3
 """Raise when the content of a packet changes for equal inputs."""
 
 KEY_COLUMNS = (
-    "file",
+    "presented_uuid",
     "image_uuid",
     "role",
+    "stratum",
+    "inclusion_probability",
+    "flagged",
+    "tier",
     "quality",
     "given_label",
     "predicted_label",
+    "score",
+    "patient_id",
+    "file",
     "image_path",
     "image_sha256",
-    "inclusion_probability",
 )
-"""``key.parquet``; ``role`` is candidate or control. Quality and prediction are those of flagged
-rows: a control that was not flagged has none."""
+"""``key.parquet``: one row a showing that counts; ``role`` is certain, drawn or repeat."""
+FRAME_COLUMNS = (
+    "image_uuid",
+    "patient_id",
+    "stratum",
+    "inclusion_probability",
+    "tier",
+    "flagged",
+    "agrees",
+    "given_label",
+    "predicted_label",
+    "score",
+    "split",
+)
+"""``frame.parquet``: one row an image of the frame, sorted by ``image_uuid``."""
+_CHECK_SIDE = 256
 
-_README = """\
-Review of {n} photographs
 
-1. Open your own file, review_..._<your name>.csv, in a spreadsheet.
-2. For each row look at the photograph named in image_path and write in "label" the class you
-   would give it, spelled as in classes.txt. Write "unsure" if you cannot decide between classes,
-   "not_usable" if the photograph shows no skin or cannot be judged.
-3. If you like, write in "confidence" a number from 0 to 1, and anything in "comment".
-4. Leave image_uuid, image_path and reviewer as they are. Rows without a label count as not yet
-   judged, so a half-finished file is welcome. Save as CSV (UTF-8, commas) and return it.
+@dataclass(frozen=True)
+class PacketSource:
+    """What a packet is made from.
 
-Please judge alone and from the photograph only. The rows are in a random order of your own.
-"""
+    Attributes
+    ----------
+    judged : the frame, rows of ``Candidates.rows`` of the split that is asked about.
+    index : the whole dataset, ``image_uuid, image_path, patient_id, split`` and metadata columns.
+    dataset_dir : folder that ``image_path`` is relative to.
+    thresholds : the tiers of the design.
+    """
+
+    judged: pl.DataFrame
+    index: pl.DataFrame
+    dataset_dir: Path
+    thresholds: Thresholds
 
 
 @dataclass(frozen=True)
 class PacketDesign:
-    """What to ask, and whom.
+    """Whom to ask, how, and about how much.
 
     Attributes
     ----------
     reviewers : names as they will stand in the ``reviewer`` column; letters, digits, ``. _ -``.
     classes : (K,) names a reviewer may give.
-    n : rows at most, controls included.
-    control_share : share of controls among the rows, in [0, 1).
-    seed : of the choice of controls and of each reviewer's order.
+    sampling : size, certainty stratum, allocation, seed.
+    n_repeats : images shown twice; None: ``order.default_repeats``.
+    n_practice : practice cases before the first image that counts.
+    descriptions : class -> a few words.
+    columns : metadata columns that reviewers may see.
     """
 
     reviewers: Sequence[str]
     classes: Sequence[str]
-    n: int = 200
-    control_share: float = 0.25
-    seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    n_repeats: int | None = None
+    n_practice: int = 5
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    columns: Sequence[str] = ()
 
 
-def build_packet(
-    issues: pl.DataFrame,
-    index: pl.DataFrame,
-    dataset_dir: Path,
-    out: Path,
-    design: PacketDesign,
-) -> dict[str, object]:
-    """Publish the packet for the worst candidates and seeded controls; equal packets are kept.
+@dataclass(frozen=True)
+class PacketPlan:
+    """A packet before anything is drawn.
 
-    Images are decoded, turned upright and written again as JPEG without EXIF (place, time and
-    device stay here). Unreadable ones are left out and the next candidate or control taken.
-
-    Candidates are asked with probability 1. Controls are a simple random sample of all other rows
-    of ``index``, flagged or not: a flagged row beyond the worst n would otherwise have probability
-    0, and nothing could be said of the whole. Their probability is examined / pool: exact where
-    every image opens; where some do not, stopping at the n-th readable one makes it too high by a
-    factor of order 1 + unreadable share / n.
-
-    Parameters
+    Attributes
     ----------
-    issues : ``Candidates.issues``, worst first.
-    index : the frame, the rows that may be asked about: ``image_uuid, image_path``, and ``label``
-        (as given) if it is to be kept in the key. Issues of other images do not count.
-    dataset_dir : folder that ``image_path`` is relative to.
-    out : folder that packets are published in.
-    design : size, reviewers, classes, seed.
+    plan : strata and probabilities.
+    unreadable : image_uuids that cannot be asked about, as far as known: missing files, and what
+        did not open on the way to the worst ones.
+    power : of ``power.expected_precision``.
+    notes : what to know before the packet is handed out.
+    """
 
-    Returns
-    -------
-    The content of ``summary.json`` (``packet, n, n_candidates, n_controls, n_reviewers,
-    unreadable, design``), ``folder`` and ``built`` (False where the packet was there already).
-    ``design``: ``n_frame``, ``n_flagged``, ``n_flagged_not_candidates``, ``n_pool`` (rows that
-    controls are drawn from), ``n_examined``, ``control_probability``.
+    plan: Plan
+    unreadable: Sequence[str]
+    power: Mapping[str, Any]
+    notes: Sequence[str] = ()
+
+    @property
+    def strata(self) -> pl.DataFrame:
+        """Counts by stratum, aggregates only."""
+        return self.plan.strata
+
+    def sentences(self) -> list[str]:
+        """What the packet can and cannot show, and the notes."""
+        return [*sentences(self.power), *self.notes]
+
+    def table_lines(self) -> list[str]:
+        """The strata for a terminal: images, patients, how many are drawn, probability."""
+        lines = [f"{'stratum':28}{'images':>8}{'patients':>10}{'drawn':>8}{'asked':>8}{'prob.':>8}"]
+        for name, n, patients, drawn, probability, asked in self.strata.rows():
+            lines.append(f"{name:28}{n:>8}{patients:>10}{drawn:>8}{asked:>8.1f}{probability:>8.3f}")
+        return lines
+
+
+def plan_packet(
+    source: PacketSource, design: PacketDesign, on_progress: OnProgress = silent
+) -> PacketPlan:
+    """The design of a packet and what it can show; writes nothing.
+
+    Whether a file is there is looked up for every image of the frame; the worst flagged ones are
+    opened until enough of them can be read.
 
     Raises
     ------
     InputError
-        A reviewer's name, ``n`` or ``control_share`` out of range; no readable candidate.
+        A reviewer's name, a number out of range, an image that the dataset does not have, a column
+        that reviewers must not see; as ``design.stratified`` and ``design.plan_sample``.
     """
     _check(design)
-    draw = _choose(issues, index, dataset_dir, design)
-    chosen = draw.chosen
-    packet = files.digest(
-        [_LAYOUT, asdict(design), chosen.rows(), tables.digest_frame(draw.frame), draw.facts]
-    )
-    summary: dict[str, object] = {
-        "packet": packet,
-        "n": chosen.height,
-        "n_candidates": chosen.filter(pl.col("role") == "candidate").height,
-        "n_controls": chosen.filter(pl.col("role") == "control").height,
-        "n_reviewers": len(design.reviewers),
-        "unreadable": draw.unreadable,
-        "design": draw.facts,
-    }
-    folder = out / packet
+    rows = stratified(_known(source), source.thresholds)
+    strange = rows.join(source.index, on="image_uuid", how="anti")["image_uuid"]
+    if strange.len():
+        raise InputError(f"{strange.len()} judged images are not in the dataset: {some(strange)}")
+    shown.check_columns(design.columns, source.index, rows, design.classes)
+    notes = shown.check_ids(rows)
+    paths = rows.select("image_uuid", "image_path").rows()
+    unreadable = [uuid for uuid, path in paths if not (source.dataset_dir / path).is_file()]
+    worst = worst_first(rows.filter(~pl.col("image_uuid").is_in(unreadable)))
+    certain: list[str] = []
+    for uuid, path in worst.select("image_uuid", "image_path").rows():
+        if len(certain) == design.sampling.certain:
+            break
+        (certain if _opens(source.dataset_dir / path) else unreadable).append(uuid)
+        on_progress(len(certain), design.sampling.certain)
+    plan = plan_sample(rows, design.sampling, certain=certain, unreadable=unreadable)
+    splits = rows["split"].unique().implode()
+    of_split = source.index.filter(pl.col("split").is_in(splits, nulls_equal=True)).height
+    n_outside = of_split - rows.height + len(unreadable)
+    return PacketPlan(plan, sorted(unreadable), expected_precision(plan, n_outside), notes)
+
+
+def build_packet(
+    source: PacketSource,
+    design: PacketDesign,
+    out: Path,
+    *,
+    similar: pl.DataFrame | None = None,
+    on_progress: OnProgress = silent,
+) -> dict[str, Any]:
+    """Draw, order and publish a packet; an equal packet is not built again.
+
+    Drawn images are opened before anything is written. One that does not open is left out and not
+    replaced: every other image keeps exactly its probability m_h / M_h, and this one has 0.
+
+    Parameters
+    ----------
+    source, design : what from, and how.
+    out : folder that packets are published in.
+    similar : ``image_uuid, group``: images of a group look alike and are never neighbours; nor are
+        those of a patient.
+    on_progress : called with photographs done.
+
+    Returns
+    -------
+    ``summary.json``: ``packet, layout, n`` (images asked about), ``n_certain, n_drawn, n_repeats,
+    n_practice, n_reviewers, n_frame, n_outside, unreadable, strata, thresholds, orders, power,
+    can_show``; and ``folder`` and ``built`` (False where the packet was there already).
+
+    Raises
+    ------
+    InputError
+        As :func:`plan_packet`; no image can be read, more repeats than images.
+    """
+    planned = plan_packet(source, design, on_progress)
+    draw = _draw(source, design, planned, on_progress)
+    packet = _arrange(source, design, draw, similar)
+    summary = _summary(source, design, planned, packet)
+    facts = [_LAYOUT, asdict(design), summary, tables.digest_frame(packet.key)]
+    facts += [tables.digest_frame(packet.frame), _leaves(packet)]
+    name = files.digest(facts)
+    folder = out / name
     built = not folder.exists()
+    summary = {"packet": name, **summary}
     if built:
-        with files.publish_folder(folder) as temp:
-            tables.write_arrow(temp / "frame.parquet", draw.frame.to_arrow())
-            _write(temp, chosen, dataset_dir, design, summary)
+        _publish(folder, packet, design, summary, on_progress)
     return {**summary, "folder": str(folder), "built": built}
+
+
+@dataclass(frozen=True)
+class _Packet:
+    """Everything that is written.
+
+    ``showings`` and ``practice``: what is shown; ``orders``: reviewer -> order of the showings.
+    """
+
+    key: pl.DataFrame
+    frame: pl.DataFrame
+    showings: Sequence[Shown]
+    practice: Sequence[Shown]
+    orders: Mapping[str, order.Order]
+    unreadable: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """The images asked about, with ``image_sha256``, and what did not open after all."""
+
+    frame: pl.DataFrame
+    asked: pl.DataFrame
+    unreadable: Sequence[str]
 
 
 def _check(design: PacketDesign) -> None:
     names = list(design.reviewers)
-    wrong = [name for name in names if not re.fullmatch(r"[A-Za-z0-9._-]{1,60}", name)]
+    wrong = [name for name in names if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", name)]
     if wrong or not names or len({name.lower() for name in names}) < len(names):
         raise InputError(
             f"reviewers {some(wrong or names)}: one or more different names of letters, digits "
             "and . _ - are needed; they become file names"
         )
-    if design.n < 1:
-        raise InputError(f"n {design.n}: a packet needs at least one row")
-    if not 0 <= design.control_share < 1:
-        raise InputError(f"control_share {design.control_share}: expected a share in [0, 1)")
+    for what, number in (("repeats", design.n_repeats or 0), ("practice", design.n_practice)):
+        if number < 0:
+            raise InputError(f"{what} {number}: a number of images, 0 or more, is needed")
 
 
-@dataclass(frozen=True)
-class _Draw:
-    """What was drawn: the rows of the packet, the probability of every row, and the counts."""
+def _opens(path: Path) -> bool:
+    """Whether a photograph can be decoded to its end (at a small scale, where that is quicker)."""
+    try:
+        open_photo(path, hint=_CHECK_SIDE)
+    except InputError:
+        return False
+    return True
 
-    chosen: pl.DataFrame
-    frame: pl.DataFrame
-    unreadable: list[str]
-    facts: dict[str, int | float]
 
-
-def _choose(
-    issues: pl.DataFrame, index: pl.DataFrame, dataset_dir: Path, design: PacketDesign
+def _draw(
+    source: PacketSource, design: PacketDesign, planned: PacketPlan, on_progress: OnProgress
 ) -> _Draw:
-    """The rows of the packet by neutral file name, and the probability of every row."""
-    label = pl.col("label") if "label" in index.columns else pl.lit(None, pl.String)
-    rows = index.select("image_uuid", "image_path", given_label=label)
-    flagged = issues.select("image_uuid", "given_label", "predicted_label", "quality").join(
-        rows.select("image_uuid", "image_path"), on="image_uuid", maintain_order="left"
+    asked = draw_sample(planned.plan)
+    paths = [source.dataset_dir / path for path in asked["image_path"]]
+    opens = []
+    for number, path in enumerate(paths, start=1):
+        opens.append(_opens(path))
+        on_progress(number, len(paths))
+    broken = asked.filter(~pl.Series(opens, dtype=pl.Boolean))["image_uuid"].to_list()
+    asked = asked.filter(~pl.col("image_uuid").is_in(broken))
+    if asked.is_empty():
+        raise InputError("no image that was drawn can be read: there is nothing to review")
+    if (design.n_repeats or 0) > asked.height:
+        raise InputError(f"repeats {design.n_repeats}: only {asked.height} images are asked about")
+    hashes = [files.sha256_file(source.dataset_dir / path) for path in asked["image_path"]]
+    asked = asked.with_columns(image_sha256=pl.Series(hashes, dtype=pl.String))
+    lost = pl.col("image_uuid").is_in(broken)
+    frame = planned.plan.rows.with_columns(
+        pl.when(lost).then(0.0).otherwise("inclusion_probability").alias("inclusion_probability")
     )
-    unreadable: list[str] = []
-    n_controls = round(design.n * design.control_share)
-    suspected = _readable(flagged, design.n - n_controls, dataset_dir, unreadable)
-    if suspected.is_empty():
-        raise InputError("no candidate has a readable image: there is nothing to review")
-    # With few candidates the share of controls is kept, not their number.
-    share = design.control_share / (1 - design.control_share)
-    n_controls = min(n_controls, round(suspected.height * share))
-    pool = (
-        rows.join(suspected, on="image_uuid", how="anti")
-        .filter(~pl.col("image_uuid").is_in(unreadable))
-        .join(flagged.select("image_uuid", "predicted_label", "quality"), "image_uuid", how="left")
-        .sort("image_uuid")
+    return _Draw(frame.select(FRAME_COLUMNS), asked, sorted([*planned.unreadable, *broken]))
+
+
+def _arrange(
+    source: PacketSource, design: PacketDesign, draw: _Draw, similar: pl.DataFrame | None
+) -> _Packet:
+    """Repeats, practice cases, ids, neutral file names, and an order for each reviewer."""
+    asked, seed = draw.asked, design.sampling.seed
+    n = asked.height
+    n_repeats = order.default_repeats(n) if design.n_repeats is None else design.n_repeats
+    repeated = np.sort(_stream(seed, "repeats").choice(n, n_repeats, replace=False)).tolist()
+    practice = _practice_rows(source, draw, similar, design)
+    made_up = order.made_up_ids(
+        source.index["image_uuid"], n_repeats + practice.height, _stream(seed, "ids")
     )
-    order = np.random.default_rng(design.seed).permutation(pool.height)
-    before = len(unreadable)
-    controls = _readable(pool[order], n_controls, dataset_dir, unreadable)
-    examined = controls.height + len(unreadable) - before
-    probability = examined / pool.height if pool.height else 0.0
-    facts = {
-        "n_frame": rows.height,
-        "n_flagged": flagged.height,
-        "n_flagged_not_candidates": flagged.height - suspected.height,
-        "n_pool": pool.height,
-        "n_examined": examined,
-        "control_probability": probability,
+    again = asked[repeated].with_columns(
+        presented_uuid=pl.Series(made_up[:n_repeats], dtype=pl.String), role=pl.lit("repeat")
+    )
+    first = asked.with_columns(presented_uuid=pl.col("image_uuid"))
+    key = _with_files(pl.concat([first, again], how="diagonal"), seed)
+    practice = practice.with_columns(presented_uuid=pl.Series(made_up[n_repeats:], dtype=pl.String))
+    before = _shown(_with_files(practice, seed), source, design, practice=True)
+    showings = _shown(key, source, design, practice=False)
+    group = order.groups(asked, similar)
+    orders = {
+        name: order.presentation_order(group, repeated, _stream(seed, f"order of {name}"))
+        for name in design.reviewers
     }
-    chosen = _named(suspected, controls, probability, design.seed)
-    frame = _frame(rows, suspected, pool, probability)
-    return _Draw(chosen, frame, sorted(unreadable), facts)
+    key = key.select(KEY_COLUMNS).sort("presented_uuid")
+    return _Packet(key, draw.frame, showings, before, orders, draw.unreadable)
 
 
-def _named(
-    suspected: pl.DataFrame, controls: pl.DataFrame, probability: float, seed: int
+def _practice_rows(
+    source: PacketSource, draw: _Draw, similar: pl.DataFrame | None, design: PacketDesign
 ) -> pl.DataFrame:
-    """Candidates and controls as the key has them, sorted by neutral file name."""
-    chosen = pl.concat(
-        [
-            suspected.with_columns(inclusion_probability=pl.lit(1.0), role=pl.lit("candidate")),
-            controls.with_columns(
-                inclusion_probability=pl.lit(probability), role=pl.lit("control")
-            ),
-        ],
-        how="diagonal",
+    """Images for practice: of another split if there is one, never like one that is asked about."""
+    from dagster_project.lib.evidence.rows import patient_key
+
+    index = source.index.with_columns(pl.col("patient_id").cast(pl.String)).with_columns(
+        patient_key()
     )
-    # Only the hash orders the files, so that neither role nor suspicion shows in their names.
-    names = [f"{files.digest([seed, uuid])}.jpg" for uuid in chosen["image_uuid"]]
-    return (
-        chosen.with_columns(file=pl.Series(names, dtype=pl.String)).sort("file").select(KEY_COLUMNS)
+    index = index.sort("image_uuid")
+    index = index.with_columns(group=pl.Series(order.groups(index, similar)))
+    near = index.filter(pl.col("image_uuid").is_in(draw.asked["image_uuid"].implode()))["group"]
+    splits = draw.frame["split"].unique().implode()
+    pool = index.filter(~pl.col("group").is_in(near.unique().implode())).with_columns(
+        same=pl.col("split").is_in(splits, nulls_equal=True)
     )
-
-
-def _frame(
-    rows: pl.DataFrame, suspected: pl.DataFrame, pool: pl.DataFrame, probability: float
-) -> pl.DataFrame:
-    """``image_uuid, inclusion_probability`` of every row; 0 where its image cannot be read."""
-    inside = pl.col("image_uuid")
-    value = (
-        pl.when(inside.is_in(suspected["image_uuid"].implode()))
-        .then(1.0)
-        .when(inside.is_in(pool["image_uuid"].implode()))
-        .then(probability)
-        .otherwise(0.0)
-    )
-    return rows.select("image_uuid", value.alias("inclusion_probability")).sort("image_uuid")
-
-
-def _readable(
-    rows: pl.DataFrame, wanted: int, dataset_dir: Path, unreadable: list[str]
-) -> pl.DataFrame:
-    """The first ``wanted`` rows whose image opens, with its sha256; the others are noted."""
-    kept: list[int] = []
-    hashes: list[str] = []
-    for number, (uuid, path) in enumerate(rows.select("image_uuid", "image_path").rows()):
-        if len(kept) == wanted:
+    rank = pl.Series(_stream(design.sampling.seed, "practice").permutation(pool.height))
+    pool = pool.with_columns(rank=rank).sort("same", "rank")
+    found: list[int] = []
+    for number, path in enumerate(pool["image_path"]):
+        if len(found) == design.n_practice:
             break
-        try:
-            open_photo(dataset_dir / path)
-        except InputError:
-            unreadable.append(uuid)
-            continue
-        kept.append(number)
-        hashes.append(files.sha256_file(dataset_dir / path))
-    return rows[kept].with_columns(image_sha256=pl.Series(hashes, dtype=pl.String))
+        if _opens(source.dataset_dir / path):
+            found.append(number)
+    return pool[found].select("image_uuid", "image_path")
 
 
-def _write(
+def _with_files(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
+    # Only the hash orders the files, so that neither role nor suspicion shows in their names.
+    names = [f"{files.digest([seed, uuid])}.jpg" for uuid in rows["presented_uuid"]]
+    return rows.with_columns(file=pl.Series(names, dtype=pl.String))
+
+
+def _shown(
+    rows: pl.DataFrame, source: PacketSource, design: PacketDesign, *, practice: bool
+) -> list[Shown]:
+    metadata = shown.shown_values(design.columns, source.index, rows["image_uuid"].to_list())
+    return [
+        Shown(presented, file, source.dataset_dir / path, practice, metadata.get(uuid, {}))
+        for presented, uuid, file, path in rows.select(
+            "presented_uuid", "image_uuid", "file", "image_path"
+        ).rows()
+    ]
+
+
+def _leaves(packet: _Packet) -> list[Any]:
+    """What is shown, in every order, for the packet's hash."""
+    practice = [
+        (item.image_uuid, files.sha256_file(item.source), dict(item.metadata))
+        for item in packet.practice
+    ]
+    metadata = [dict(item.metadata) for item in packet.showings]
+    return [practice, metadata, {name: found.shown for name, found in packet.orders.items()}]
+
+
+def _summary(
+    source: PacketSource, design: PacketDesign, planned: PacketPlan, packet: _Packet
+) -> dict[str, Any]:
+    roles = dict(packet.key["role"].value_counts().rows())
+    asked = packet.key.filter(pl.col("role") != "repeat")
+    n_asked = asked.group_by("stratum").agg(n_asked=pl.len().cast(pl.Int64))
+    strata = planned.strata.join(n_asked, on="stratum", how="left", maintain_order="left")
+    return {
+        "layout": _LAYOUT,
+        "n": asked.height,
+        "n_certain": roles.get("certain", 0),
+        "n_drawn": roles.get("drawn", 0),
+        "n_repeats": roles.get("repeat", 0),
+        "n_practice": len(packet.practice),
+        "n_reviewers": len(design.reviewers),
+        "n_frame": packet.frame.height,
+        "n_outside": planned.power["n_outside"],
+        "unreadable": list(packet.unreadable),
+        "strata": strata.with_columns(pl.col("n_asked").fill_null(0)).to_dicts(),
+        "thresholds": source.thresholds.as_dict(),
+        "orders": {
+            name: {"n_adjacent": found.n_adjacent, "smallest_gap": found.smallest_gap}
+            for name, found in packet.orders.items()
+        },
+        "power": dict(planned.power),
+        "can_show": planned.sentences(),
+    }
+
+
+def _publish(
     folder: Path,
-    chosen: pl.DataFrame,
-    dataset_dir: Path,
+    packet: _Packet,
     design: PacketDesign,
-    summary: dict[str, object],
+    summary: Mapping[str, Any],
+    on_progress: OnProgress,
 ) -> None:
-    tables.write_arrow(folder / "key.parquet", chosen.to_arrow())
-    files.write_json(folder / "summary.json", summary)
-    hand_out = folder / "hand_out"
-    (hand_out / "images").mkdir(parents=True)
-    for path, name in chosen.select("image_path", "file").rows():
-        _copy_photo(dataset_dir / path, hand_out / "images" / name)
-    words = [*design.classes, UNSURE, NOT_USABLE]
-    files.write_text(hand_out / "classes.txt", "\n".join(words) + "\n")
-    files.write_text(hand_out / "README.txt", _README.format(n=chosen.height))
-    for reviewer in design.reviewers:
-        # The packet is in the name: a later packet must not replace this one's file in the drop.
-        name = f"review_{str(summary['packet'])[:8]}_{reviewer}.csv"
-        tables.write_csv(hand_out / name, _sheet(chosen, reviewer, design.seed))
+    done, total = 0, len({item.source for item in [*packet.showings, *packet.practice]})
 
+    def count() -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, total)
 
-def _copy_photo(source: Path, target: Path) -> None:
-    photo = open_photo(source)
-    profile = photo.info.get("icc_profile")
-    # A phone's wide-gamut colours need their profile; one for print would distort RGB.
-    colours = profile if profile and profile[16:20] == b"RGB " else None
-    photo.info = {}
-    photo.save(target, "JPEG", quality=95, subsampling=0, icc_profile=colours)
-
-
-def _sheet(chosen: pl.DataFrame, reviewer: str, seed: int) -> pl.DataFrame:
-    """The blank sheet of one reviewer, in an order of their own."""
-    own = int(files.sha256_bytes(reviewer.encode())[:8], 16)
-    order = np.random.default_rng([seed, own]).permutation(chosen.height)
-    return chosen[order].select(
-        "image_uuid",
-        image_path=pl.lit("images/") + pl.col("file"),
-        reviewer=pl.lit(reviewer),
-        label=pl.lit(None, pl.String),
-        confidence=pl.lit(None, pl.String),
-        comment=pl.lit(None, pl.String),
+    content = HandOut(
+        packet=str(summary["packet"]),
+        classes=[(name, design.descriptions.get(name, "")) for name in design.classes],
+        practice=packet.practice,
+        orders={
+            name: [packet.showings[k] for k in found.shown] for name, found in packet.orders.items()
+        },
     )
+    with files.publish_folder(folder) as temp:
+        tables.write_arrow(temp / "key.parquet", packet.key.to_arrow())
+        tables.write_arrow(temp / "frame.parquet", packet.frame.to_arrow())
+        files.write_json(temp / "summary.json", dict(summary))
+        (temp / "hand_out").mkdir()
+        write_hand_out(temp / "hand_out", content, count)
+
+
+def _known(source: PacketSource) -> pl.DataFrame:
+    """What was judged, with split and patient as the dataset knows them."""
+    known = source.index.select("image_uuid", "split", known="patient_id")
+    rows = source.judged.drop("split", strict=False).join(known, on="image_uuid", how="left")
+    return rows.with_columns(pl.coalesce("known", "patient_id").alias("patient_id")).drop("known")
+
+
+def _stream(seed: int, what: str) -> np.random.Generator:
+    """A stream of its own for each use."""
+    return np.random.default_rng([seed, int(files.sha256_bytes(what.encode())[:8], 16)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 from PIL import Image
 
 from dagster_project.lib.mislabels import montage as module
-from dagster_project.lib.mislabels.montage import PHOTO, montage, thumbnail
+from dagster_project.lib.mislabels.montage import PHOTO, thumbnail
 
 Photos = Callable[[list[str]], pl.DataFrame]
+montage = partial(module.montage, in_sample=False)
 
 
 def issues(paths: list[str | None]) -> pl.DataFrame:
@@ -62,14 +64,14 @@ def test_an_image_that_cannot_be_shown_is_a_grey_tile_with_words(
     tile = image[module._HEADER : module._HEADER + PHOTO, module._PAD : module._PAD + PHOTO]
     grey = (tile == 0xD0).all(axis=2)
     assert grey[:40].all()
-    assert not grey[PHOTO // 2 - 8 : PHOTO // 2 + 8].all()
+    assert not grey[PHOTO // 2 - 16 : PHOTO // 2 + 16].all()
 
 
 def test_no_more_than_the_limit_is_drawn(tmp_path: Path, photos: Photos) -> None:
     frame = issues(photos(["a"])["image_path"].to_list() * 25)
     one_row = pixels(montage(frame, tmp_path / "data", limit=10)).shape
     three_rows = pixels(montage(frame, tmp_path / "data")).shape
-    tile = PHOTO + 3 * module._LINE + 2 * module._PAD
+    tile = PHOTO + 4 * module._LINE + 2 * module._PAD
     assert three_rows[0] - one_row[0] == 2 * tile
     assert three_rows[1] == one_row[1]
 
@@ -79,12 +81,49 @@ def test_no_candidates_still_make_a_picture(tmp_path: Path) -> None:
     assert pixels(thumbnail(issues([]), tmp_path)).size
 
 
-def test_a_caption_never_runs_into_the_next_tile() -> None:
-    fitted = module._fitted("\N{RIGHTWARDS ARROW} post_inflammatory_hyperpigmentation", PHOTO)
-    assert module._font(module._FONT).getlength(fitted) <= PHOTO
-    assert fitted.startswith("\N{RIGHTWARDS ARROW} post_infl")
-    assert fitted.endswith("mentation")
-    assert module._fitted("acne", PHOTO) == "acne"
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        pytest.param("acne", ["acne"], id="short"),
+        pytest.param(
+            "post_inflammatory_hyperpigmentation",
+            ["post_inflammatory_", "hyperpigmentation"],
+            id="two_lines",
+        ),
+        pytest.param("Basal Cell Carcinoma of skin", ["Basal Cell Carcinoma of", "skin"], id="gap"),
+        pytest.param(
+            "dermatofibrosarcomaprotuberans",
+            ["dermatofibro\N{HORIZONTAL ELLIPSIS}protuberans"],
+            id="cut",
+        ),
+    ],
+)
+def test_a_caption_is_whole_where_two_lines_hold_it_and_never_too_wide(
+    name: str, lines: list[str]
+) -> None:
+    wrapped = module._wrapped(name)
+    assert wrapped == lines
+    arrow = module._wrapped(f"\N{RIGHTWARDS ARROW} {name}")
+    assert all(module._font(module._FONT).getlength(line) <= PHOTO for line in wrapped + arrow)
+    assert arrow[0].startswith(f"\N{RIGHTWARDS ARROW} {name[0]}")
+
+
+def test_a_caption_says_given_predicted_the_row_and_its_quality() -> None:
+    row = issues([None]).with_columns(quality=0.1236).row(0, named=True)
+    words = [text for text, _ in module._caption(7, row)]
+    assert words == [
+        "acne",
+        "\N{RIGHTWARDS ARROW} post_inflammatory_",
+        "hyperpigmentation",
+        "7: quality 0.124",
+    ]
+
+
+def test_the_title_says_whether_the_model_saw_these_rows(tmp_path: Path) -> None:
+    titles = [
+        module.montage(issues([None]), tmp_path, in_sample=known) for known in (True, False, None)
+    ]
+    assert len(set(titles)) == 3
 
 
 def test_the_thumbnail_keeps_its_size_even_for_noise(tmp_path: Path) -> None:

@@ -3,151 +3,208 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from packet_worlds import AT, judged
 from PIL import Image
 
+from dagster_project.lib import files
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.labels.drop import read_drop
-from dagster_project.lib.review.packet import KEY_COLUMNS, PacketDesign, build_packet
+from dagster_project.lib.review.design import Sampling
+from dagster_project.lib.review.hand_out import SHEET
+from dagster_project.lib.review.packet import (
+    FRAME_COLUMNS,
+    KEY_COLUMNS,
+    PacketDesign,
+    PacketSource,
+    build_packet,
+    plan_packet,
+)
 
 CLASSES = ("acne", "eczema", "tinea")
+N = 60
+DESIGN = PacketDesign(
+    ("ada", "kim"), CLASSES, Sampling(n=30, n_certain=4, seed=3), n_repeats=3, n_practice=2
+)
+SECRETS = ("GIVEN", "PREDICTED", "PATIENT", "0.2468", "0.8642", "agrees", "flagged", "stratum")
 
-IDS = [f"r{i:02d}" for i in range(30)]
-DESIGN = PacketDesign(("ada", "kim"), CLASSES, n=8, control_share=0.25, seed=3)
-
-Build = Callable[..., dict[str, object]]
+Build = Callable[..., dict[str, Any]]
 
 
-def issues(ids: list[str]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "image_uuid": ids,
-            "patient_id": None,
-            "given_label": "acne",
-            "predicted_label": "tinea",
-            "quality": [0.001 * i for i in range(len(ids))],
-            "image_path": [f"{uuid}.jpg" for uuid in ids],
-        }
+@pytest.fixture
+def source(tmp_path: Path, photos: Callable[[list[str]], pl.DataFrame]) -> PacketSource:
+    """Sixty judged images and ten of another split; every secret is spelled like nothing else."""
+    frame = judged(N).with_columns(
+        given_label=pl.concat_str(pl.lit("GIVEN"), "given_label"),
+        patient_id=pl.concat_str(pl.lit("PATIENT"), "patient_id"),
+        quality=pl.lit(0.2468),
+        predicted_prob=pl.when(pl.col("predicted_prob") > 0.8)
+        .then(0.8642)
+        .otherwise("predicted_prob"),
     )
+    frame = frame.with_columns(
+        predicted_label=pl.when(pl.col("predicted_label") == "acne")
+        .then("given_label")
+        .otherwise(pl.lit("PREDICTED"))
+    )
+    others = [f"t{k:04d}" for k in range(10)]
+    index = photos([*frame["image_uuid"], *others])
+    patients = [*frame["patient_id"], *(f"PATIENT{k}" for k in others)]
+    index = index.with_columns(
+        patient_id=pl.Series(patients),
+        split=pl.Series(["test"] * N + ["train"] * 10),
+        itch=pl.Series((["yes", "no", None] * 30)[: N + 10]),
+    )
+    return PacketSource(frame, index, tmp_path / "data", AT)
 
 
 @pytest.fixture
-def index(photos: Callable[[list[str]], pl.DataFrame]) -> pl.DataFrame:
-    return photos(IDS).with_columns(label=pl.lit("eczema"))
-
-
-@pytest.fixture
-def build(tmp_path: Path, index: pl.DataFrame) -> Build:
-    def run(design: PacketDesign = DESIGN, ids: list[str] = IDS[:10]) -> dict[str, object]:
-        return build_packet(issues(ids), index, tmp_path / "data", tmp_path / "out", design)
+def build(tmp_path: Path, source: PacketSource) -> Build:
+    def run(design: PacketDesign = DESIGN, **options: Any) -> dict[str, Any]:
+        return build_packet(source, design, tmp_path / "out", **options)
 
     return run
 
 
-def key_of(summary: dict[str, object]) -> pl.DataFrame:
-    return pl.read_parquet(Path(str(summary["folder"])) / "key.parquet")
+def key_of(summary: dict[str, Any]) -> pl.DataFrame:
+    return pl.read_parquet(Path(summary["folder"]) / "key.parquet")
 
 
-def hand_out(summary: dict[str, object]) -> Path:
-    return Path(str(summary["folder"])) / "hand_out"
+def frame_of(summary: dict[str, Any]) -> pl.DataFrame:
+    return pl.read_parquet(Path(summary["folder"]) / "frame.parquet")
 
 
-def sheets(summary: dict[str, object]) -> list[pl.DataFrame]:
-    paths = sorted(hand_out(summary).glob("review_*.csv"))
-    return [pl.read_csv(path, infer_schema=False) for path in paths]
+def hand_out(summary: dict[str, Any]) -> Path:
+    return Path(summary["folder"]) / "hand_out"
 
 
-def test_the_worst_candidates_and_hidden_controls_are_chosen(build: Build) -> None:
+def sheet_of(summary: dict[str, Any], reviewer: str) -> pl.DataFrame:
+    return pl.read_csv(hand_out(summary) / reviewer / SHEET, infer_schema=False)
+
+
+def test_the_key_knows_every_showing_and_the_frame_every_image(build: Build) -> None:
     summary = build()
-    assert (summary["n"], summary["n_candidates"], summary["n_controls"]) == (8, 6, 2)
-    key = key_of(summary)
+    key, frame = key_of(summary), frame_of(summary)
     assert key.columns == list(KEY_COLUMNS)
-    roles = dict(key.select("image_uuid", "role").rows())
-    assert sorted(u for u, role in roles.items() if role == "candidate") == IDS[:6]
-    controls = key.filter(pl.col("role") == "control")
-    assert set(controls["image_uuid"]) <= set(IDS[6:])
-    assert controls["given_label"].to_list() == ["eczema"] * 2
-    flagged = controls["image_uuid"].is_in(IDS[:10])
-    assert controls["quality"].is_not_null().to_list() == flagged.to_list()
+    assert frame.columns == list(FRAME_COLUMNS)
+    assert frame["image_uuid"].to_list() == judged(N)["image_uuid"].to_list()
+    assert set(frame["split"]) == {"test"}
+    counts = dict(key["role"].value_counts().rows())
+    assert counts == {"certain": 4, "drawn": summary["n_drawn"], "repeat": 3}
+    assert summary["n"] == 4 + summary["n_drawn"] <= 30
+    asked = key.filter(pl.col("role") != "repeat")
+    assert asked["image_uuid"].to_list() == asked["presented_uuid"].to_list()
+    known = ["image_uuid", "stratum", "inclusion_probability", "tier", "flagged", "patient_id"]
+    assert asked.join(frame, on=known).height == asked.height
+    again = key.filter(role="repeat")
+    assert again["image_uuid"].is_in(asked["image_uuid"].implode()).all()
+    assert not again["presented_uuid"].is_in(frame["image_uuid"].implode()).any()
+    assert again["presented_uuid"].str.len_chars().to_list() == [5, 5, 5]
+    assert sum(row["n_asked"] for row in summary["strata"]) == summary["n"]
 
 
-def test_every_image_of_the_frame_has_its_known_probability(build: Build) -> None:
+def test_a_reviewer_gets_every_showing_once_in_an_own_order_and_four_blank_columns(
+    build: Build,
+) -> None:
     summary = build()
-    key, frame = key_of(summary), pl.read_parquet(Path(str(summary["folder"])) / "frame.parquet")
-    assert frame["image_uuid"].to_list() == IDS
-    assert frame["inclusion_probability"].to_list() == [1.0] * 6 + [2 / 24] * 24
-    assert key.join(frame, on=["image_uuid", "inclusion_probability"]).height == key.height
-    assert summary["design"] == {
-        "n_frame": 30,
-        "n_flagged": 10,
-        "n_flagged_not_candidates": 4,
-        "n_pool": 24,
-        "n_examined": 2,
-        "control_probability": 2 / 24,
-    }
-
-
-def test_flagged_rows_beyond_the_worst_are_drawn_as_often_as_any_other(build: Build) -> None:
-    drawn: list[str] = []
-    wide = replace(DESIGN, n=12, control_share=0.5, reviewers=("ada",))
-    for seed in range(12):
-        key = key_of(build(replace(wide, seed=seed)))
-        drawn += key.filter(pl.col("role") == "control")["image_uuid"].to_list()
-    flagged = sum(uuid in IDS[6:10] for uuid in drawn)
-    # 72 draws, a sixth of the pool flagged: 12 expected; 2 or fewer has probability 0.0002
-    assert 3 <= flagged <= 25
-    assert len(set(drawn)) > 15
-
-
-def test_every_reviewer_gets_every_row_once_in_an_own_order(build: Build) -> None:
-    summary = build()
-    ada, kim = sheets(summary)
+    ada, kim = (sheet_of(summary, name) for name in ("ada", "kim"))
     assert ada.columns == [
         "image_uuid", "image_path", "reviewer", "label", "confidence", "comment"
     ]  # fmt: skip
-    assert (
-        sorted(ada["image_uuid"])
-        == sorted(kim["image_uuid"])
-        == sorted(key_of(summary)["image_uuid"])
-    )
+    assert ada.height == summary["n"] + 3
+    assert sorted(ada["image_uuid"]) == sorted(kim["image_uuid"])
+    assert sorted(ada["image_uuid"]) == sorted(key_of(summary)["presented_uuid"])
     assert ada["image_uuid"].to_list() != kim["image_uuid"].to_list()
-    assert set(ada["reviewer"]) == {"ada"}
-    assert ada.select("label", "confidence", "comment").null_count().row(0) == (8, 8, 8)
+    assert ada[:, 2:].null_count().row(0) == (ada.height,) * 4
     for path in ada["image_path"]:
-        assert (hand_out(summary) / path).is_file()
+        assert (hand_out(summary) / "ada" / path).is_file()
+    assert len(list((hand_out(summary) / "ada" / "images").iterdir())) == ada.height + 2
 
 
-def test_nothing_that_leaves_tells_label_prediction_quality_role_or_patient(build: Build) -> None:
-    summary = build()
-    folder = hand_out(summary)
-    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
-    assert not any(uuid in name for name in names for uuid in IDS)
-    assert (folder / "classes.txt").read_text().split() == [*CLASSES, "unsure", "not_usable"]
-    for path in [*folder.glob("*.csv"), folder / "README.txt"]:
-        text = path.read_text()
-        for word in ("acne", "tinea", "eczema", "0.00", "candidate", "control", "pr0"):
-            assert word not in text
+def test_images_of_a_patient_and_look_alikes_are_never_neighbours(build: Build) -> None:
+    alike = pl.DataFrame({"image_uuid": judged(N)["image_uuid"][:24], "group": list(range(12)) * 2})
+    summary = build(similar=alike)
+    key = key_of(summary).join(alike, on="image_uuid", how="left")
+    for name in ("ada", "kim"):
+        rows = sheet_of(summary, name).join(
+            key, left_on="image_uuid", right_on="presented_uuid", how="left", maintain_order="left"
+        )
+        for column in ("patient_id", "group"):
+            assert not (rows[column] == rows[column].shift()).any()
+        gap = summary["orders"][name]["smallest_gap"]
+        assert gap >= rows.height // 3
+        assert summary["orders"][name]["n_adjacent"] == 0
+
+
+def test_no_byte_that_leaves_tells_label_prediction_score_quality_role_or_patient(
+    build: Build, source: PacketSource
+) -> None:
+    summary = build(replace(DESIGN, columns=("itch",)))
+    paths = [p for p in hand_out(summary).rglob("*") if p.is_file()]
+    assert len([p for p in paths if p.suffix == ".zip"]) == 2
+    for path in paths:
+        data = path.read_bytes()
+        for secret in SECRETS:
+            assert secret.encode() not in data, (path.name, secret)
+    names = "\n".join(str(p.relative_to(hand_out(summary))) for p in paths)
+    for uuid in source.index["image_uuid"]:
+        assert uuid not in names
+    assert b"itch" in (hand_out(summary) / "ada" / "packet.js").read_bytes()
     order = key_of(summary).sort("file")["role"].to_list()
     assert order != sorted(order)
 
 
-def test_images_leave_upright_and_without_exif(
-    build: Build, tmp_path: Path, index: pl.DataFrame
+def test_practice_cases_are_of_another_split_and_only_in_the_page(
+    build: Build, source: PacketSource
 ) -> None:
+    summary = build()
+    key = key_of(summary)
+    shown = {p.name for p in (hand_out(summary) / "ada" / "images").iterdir()}
+    practice = shown - set(key["file"])
+    assert len(practice) == summary["n_practice"] == 2
+    page = (hand_out(summary) / "ada" / "packet.js").read_text()
+    assert all(name in page for name in practice)
+    pixels = {(hand_out(summary) / "ada" / "images" / name).read_bytes() for name in practice}
+    train = source.index.filter(split="train")["image_path"]
+    assert pixels <= {encoded(source.dataset_dir / path) for path in train}
+    assert build(replace(DESIGN, n_practice=0))["n_practice"] == 0
+
+
+def encoded(path: Path) -> bytes:
+    sink = io.BytesIO()
+    with Image.open(path) as image:
+        image.save(sink, "JPEG", quality=95, subsampling=0)
+    return sink.getvalue()
+
+
+def test_without_another_split_practice_is_never_like_what_is_asked(
+    tmp_path: Path, source: PacketSource
+) -> None:
+    alone = replace(source, index=source.index.head(N))
+    summary = build_packet(alone, DESIGN, tmp_path / "out")
+    assert summary["n_practice"] == 2
+    everything = PacketDesign(("ada",), CLASSES, Sampling(n=200, n_certain=0))
+    assert build_packet(alone, everything, tmp_path / "out")["n_practice"] == 0
+
+
+def test_images_leave_upright_and_without_exif(build: Build, source: PacketSource) -> None:
+    everything = replace(DESIGN, sampling=Sampling(n=200))
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010F] = "camera of ward 7"
-    source = tmp_path / "data" / f"{IDS[0]}.jpg"
-    Image.new("RGB", (40, 20)).save(source, exif=exif, comment=b"Jane Doe")
-    summary = build()
-    name = key_of(summary).filter(pl.col("image_uuid") == IDS[0])["file"][0]
-    data = (hand_out(summary) / "images" / name).read_bytes()
-    assert b"ward 7" in source.read_bytes()
+    photo = source.dataset_dir / "i0007.jpg"
+    Image.new("RGB", (40, 20)).save(photo, exif=exif, comment=b"Jane Doe")
+    summary = build(everything)
+    name = key_of(summary).filter(presented_uuid="i0007")["file"][0]
+    data = (hand_out(summary) / "kim" / "images" / name).read_bytes()
+    assert b"ward 7" in photo.read_bytes()
     assert b"ward 7" not in data
     assert b"Jane Doe" not in data
     with Image.open(io.BytesIO(data)) as image:
@@ -155,73 +212,136 @@ def test_images_leave_upright_and_without_exif(
         assert not image.getexif()
 
 
-def test_unreadable_images_are_left_out_listed_and_replaced(build: Build, tmp_path: Path) -> None:
-    (tmp_path / "data" / f"{IDS[2]}.jpg").write_bytes(b"no image")
-    (tmp_path / "data" / f"{IDS[4]}.jpg").unlink()
+def test_an_image_that_does_not_open_has_probability_zero_and_changes_no_other(
+    build: Build, source: PacketSource
+) -> None:
+    before = build()
+    key = key_of(before)
+    drawn = key.filter(role="drawn")["image_uuid"][0]
+    (source.dataset_dir / f"{drawn}.jpg").write_bytes(b"no image")
+    after = build()
+    assert after["unreadable"] == [drawn]
+    assert after["n"] == before["n"] - 1
+    pair = frame_of(before).join(frame_of(after), on="image_uuid")
+    changed = pair.filter(pl.col("inclusion_probability") != pl.col("inclusion_probability_right"))
+    assert changed.select("image_uuid", "inclusion_probability_right").rows() == [(drawn, 0.0)]
+
+
+def test_a_worst_image_that_does_not_open_gives_way_to_the_next(
+    build: Build, source: PacketSource
+) -> None:
+    flagged = source.judged.filter("flagged")["image_uuid"].sort()
+    for uuid in flagged[:2]:
+        (source.dataset_dir / f"{uuid}.jpg").write_bytes(b"no image")
+    (source.dataset_dir / f"{flagged[2]}.jpg").unlink()
     summary = build()
-    assert summary["unreadable"] == [IDS[2], IDS[4]]
-    assert summary["n_candidates"] == 6
-    assert IDS[7] in key_of(summary)["image_uuid"].to_list()
-    frame = pl.read_parquet(Path(str(summary["folder"])) / "frame.parquet")
-    unreadable = frame.filter(pl.col("inclusion_probability") == 0)["image_uuid"]
-    assert unreadable.to_list() == [IDS[2], IDS[4]]
-
-
-def test_an_unreadable_control_counts_as_examined(build: Build, tmp_path: Path) -> None:
-    control = key_of(build()).filter(pl.col("role") == "control")["image_uuid"][0]
-    (tmp_path / "data" / f"{control}.jpg").unlink()
-    summary = build()
-    probabilities = key_of(summary).filter(pl.col("role") == "control")["inclusion_probability"]
-    assert (summary["n_controls"], probabilities.to_list()) == (2, [3 / 24] * 2)
-
-
-def test_with_few_candidates_the_share_of_controls_is_kept(build: Build) -> None:
-    summary = build(ids=IDS[:3])
-    assert (summary["n_candidates"], summary["n_controls"]) == (3, 1)
+    certain = key_of(summary).filter(role="certain")["image_uuid"].to_list()
+    assert certain == flagged[3:7].to_list()
+    assert summary["unreadable"] == flagged[:3].to_list()
+    zero = frame_of(summary).filter(pl.col("inclusion_probability") == 0)["image_uuid"]
+    assert zero.to_list() == flagged[:3].to_list()
+    assert summary["n_outside"] == 3
 
 
 def test_an_equal_packet_is_not_built_again(build: Build) -> None:
     first = build()
-    sheet = next(hand_out(first).glob("*.csv"))
+    sheet = hand_out(first) / "ada" / SHEET
     sheet.write_text("under review")
     second = build()
     assert (first["built"], second["built"]) == (True, False)
     assert second["folder"] == first["folder"]
     assert sheet.read_text() == "under review"
+    stored = files.read_json(Path(first["folder"]) / "summary.json")
+    assert stored == {k: v for k, v in first.items() if k not in ("folder", "built")}
 
 
 @pytest.mark.parametrize(
     "design",
     [
-        pytest.param(replace(DESIGN, seed=4), id="seed"),
+        pytest.param(replace(DESIGN, sampling=replace(DESIGN.sampling, seed=4)), id="seed"),
         pytest.param(replace(DESIGN, reviewers=("ada",)), id="reviewers"),
-        pytest.param(replace(DESIGN, n=9), id="size"),
+        pytest.param(replace(DESIGN, sampling=replace(DESIGN.sampling, n=31)), id="size"),
         pytest.param(replace(DESIGN, classes=(*CLASSES, "scabies")), id="classes"),
+        pytest.param(replace(DESIGN, descriptions={"acne": "spots"}), id="descriptions"),
+        pytest.param(replace(DESIGN, columns=("itch",)), id="columns"),
+        pytest.param(replace(DESIGN, n_practice=1), id="practice"),
     ],
 )
 def test_another_design_is_another_packet(build: Build, design: PacketDesign) -> None:
     assert build(design)["folder"] != build()["folder"]
 
 
-def test_changed_pixels_are_another_packet(build: Build, tmp_path: Path) -> None:
+def test_changed_pixels_of_an_asked_or_a_practice_image_are_another_packet(
+    build: Build, source: PacketSource
+) -> None:
     first = build()
-    Image.new("RGB", (8, 8)).save(tmp_path / "data" / f"{IDS[0]}.jpg")
-    assert build()["folder"] != first["folder"]
+    asked = key_of(first)["image_uuid"][0]
+    Image.new("RGB", (8, 8)).save(source.dataset_dir / f"{asked}.jpg")
+    second = build()
+    for path in source.index.filter(split="train")["image_path"]:
+        Image.new("RGB", (8, 8)).save(source.dataset_dir / path)
+    assert len({first["folder"], second["folder"], build()["folder"]}) == 3
+
+
+def test_the_same_inputs_give_the_same_bytes_and_the_zip_is_the_folder(
+    source: PacketSource, tmp_path: Path
+) -> None:
+    folders = [Path(build_packet(source, DESIGN, tmp_path / out)["folder"]) for out in "ab"]
+    one, two = (
+        {str(p.relative_to(f)): p.read_bytes() for p in f.rglob("*") if p.is_file()}
+        for f in folders
+    )
+    assert one == two
+    packed = zipfile.ZipFile(folders[0] / "hand_out" / "ada.zip")
+    top = f"review_{folders[0].name[:8]}_ada/"
+    plain = {name.removeprefix(top): packed.read(name) for name in packed.namelist()}
+    folder = folders[0] / "hand_out" / "ada"
+    assert plain == {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def test_photographs_of_several_reviewers_take_the_disk_once(build: Build) -> None:
+    folder = hand_out(build())
+    for path in (folder / "ada" / "images").iterdir():
+        assert path.stat().st_ino == (folder / "kim" / "images" / path.name).stat().st_ino
 
 
 def test_a_filled_sheet_is_what_the_drop_accepts(
-    build: Build, tmp_path: Path, index: pl.DataFrame
+    build: Build, tmp_path: Path, source: PacketSource
 ) -> None:
     summary = build()
-    folder = tmp_path / "drop"
-    folder.mkdir()
-    for path in hand_out(summary).glob("*.csv"):
-        sheet = pl.read_csv(path, infer_schema=False)
-        half = pl.int_range(pl.len()) < 4
-        filled = sheet.with_columns(label=pl.when(half).then(pl.lit("tinea")))
-        filled.write_csv(folder / path.name)
-    drop = read_drop(str(folder), classes=CLASSES, image_uuids=index["image_uuid"])
-    assert (drop.refusals, drop.n_files, drop.reviews.height) == ((), 2, 8)
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    for name in DESIGN.reviewers:
+        half = pl.int_range(pl.len()) < 9
+        filled = sheet_of(summary, name).with_columns(
+            label=pl.when(half).then(pl.lit("tinea")), reviewer=pl.lit(name)
+        )
+        filled.write_csv(drop / f"review_{summary['packet'][:8]}_{name}.csv")
+    known = pl.concat([source.index["image_uuid"], key_of(summary)["presented_uuid"]]).unique()
+    found = read_drop(str(drop), classes=CLASSES, image_uuids=known)
+    assert (found.refusals, found.n_files, found.reviews.height) == ((), 2, 18)
+
+
+def test_the_instructions_name_the_file_to_return_and_the_class_list_explains(build: Build) -> None:
+    summary = build(replace(DESIGN, descriptions={"acne": "spots of the young"}))
+    text = (hand_out(summary) / "kim" / "README.txt").read_text()
+    assert f"review_{summary['packet'][:8]}_kim.csv" in text
+    assert "first 2 photographs are for practice" in text
+    words = (hand_out(summary) / "kim" / "classes.txt").read_text().splitlines()
+    assert words[0].split(maxsplit=1) == ["acne", "spots of the young"]
+    assert [line.split()[0] for line in words] == [*CLASSES, "unsure", "not_usable"]
+
+
+def test_a_plan_writes_nothing_and_says_what_the_packet_says(
+    build: Build, source: PacketSource, tmp_path: Path
+) -> None:
+    planned = plan_packet(source, DESIGN)
+    assert not (tmp_path / "out").exists()
+    summary = build()
+    assert planned.sentences() == summary["can_show"]
+    assert planned.strata["stratum"].to_list() == [row["stratum"] for row in summary["strata"]]
 
 
 @pytest.mark.parametrize(
@@ -230,18 +350,31 @@ def test_a_filled_sheet_is_what_the_drop_accepts(
         pytest.param(replace(DESIGN, reviewers=()), "one or more different names", id="nobody"),
         pytest.param(replace(DESIGN, reviewers=("../x",)), r"reviewers '\.\./x'", id="path"),
         pytest.param(replace(DESIGN, reviewers=("Ada", "ada")), "different names", id="same"),
-        pytest.param(replace(DESIGN, n=0), "n 0", id="empty"),
-        pytest.param(replace(DESIGN, control_share=1.0), r"share in \[0, 1\)", id="all_controls"),
+        pytest.param(replace(DESIGN, sampling=Sampling(n=0)), "n 0", id="empty"),
+        pytest.param(replace(DESIGN, sampling=Sampling(n=5)), "n leaves 4 images", id="too_few"),
+        pytest.param(replace(DESIGN, n_repeats=61), "repeats 61: only", id="repeats"),
+        pytest.param(replace(DESIGN, n_practice=-1), "practice -1", id="practice"),
+        pytest.param(replace(DESIGN, columns=("patient_id",)), "patient_id is named", id="column"),
     ],
 )
-def test_a_bad_design_is_refused(build: Build, design: PacketDesign, message: str) -> None:
+def test_a_bad_design_is_refused_and_nothing_is_written(
+    build: Build, design: PacketDesign, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=message):
         build(design)
+    assert not (tmp_path / "out").exists()
 
 
-def test_without_a_readable_candidate_there_is_no_packet(build: Build, tmp_path: Path) -> None:
-    for uuid in IDS[:2]:
-        (tmp_path / "data" / f"{uuid}.jpg").unlink()
+def test_judged_images_that_the_dataset_does_not_have_are_refused(source: PacketSource) -> None:
+    with pytest.raises(InputError, match="2 judged images are not in the dataset"):
+        plan_packet(replace(source, index=source.index[2:]), DESIGN)
+
+
+def test_without_a_readable_image_there_is_no_packet(
+    build: Build, source: PacketSource, tmp_path: Path
+) -> None:
+    for path in source.judged["image_path"]:
+        (source.dataset_dir / path).write_bytes(b"no image")
     with pytest.raises(InputError, match="nothing to review"):
-        build(ids=IDS[:2])
+        build()
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,95 @@
+"""`tier-refit packet`: a plan that writes nothing, a packet, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from packet_worlds import judged
+from PIL import Image
+
+from dagster_project import cli
+
+N = 60
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Probabilities, labels, thresholds, and a dataset without a file of splits."""
+    rows = judged(N)
+    (tmp_path / "data").mkdir()
+    for path in rows["image_path"]:
+        Image.new("RGB", (16, 12), (200, 90, 60)).save(tmp_path / "data" / path)
+    rows.select(
+        "image_uuid", "image_path", "patient_id", label="given_label", itch=pl.lit("yes")
+    ).write_csv(tmp_path / "data" / "manifest.csv")
+    top, acne = pl.col("predicted_prob"), pl.col("predicted_label") == "acne"
+    rows.select(
+        "image_uuid",
+        pl.when(acne).then(top).otherwise(top / 2).alias("prob_acne"),
+        pl.when(acne).then(top / 2).otherwise(top).alias("prob_tinea"),
+    ).write_parquet(tmp_path / "probs.parquet")
+    given = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("acne")).otherwise(pl.lit("tinea"))
+    rows = rows.with_columns(given_label=given)
+    rows.select("image_uuid", label="given_label").write_csv(tmp_path / "labels.csv")
+    thresholds = {"confident": 0.8, "refer": 0.4, "possible_item": 0.25}
+    (tmp_path / "thresholds.json").write_text(json.dumps(thresholds))
+    return tmp_path
+
+
+def run(folder: Path, *more: str) -> int:
+    return cli.main(
+        [
+            *("packet", "--probs", str(folder / "probs.parquet")),
+            *("--labels", str(folder / "labels.csv")),
+            *("--thresholds", str(folder / "thresholds.json")),
+            *("--dataset-dir", str(folder / "data"), "--reviewers", "ada,kim", "--n", "30", *more),
+        ]
+    )
+
+
+def test_a_plan_prints_strata_and_what_they_can_show_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(folder.rglob("*"))
+    assert run(folder, "--plan") == 0
+    out = capsys.readouterr().out
+    assert "stratum" in out
+    assert "Asks about" in out
+    assert " ± " in out
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_packet_is_published_and_an_equal_one_is_said_to_be_there(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert run(folder, "--out", str(folder / "packets"), "--certain", "0") == 0
+    first, again = [x for x in capsys.readouterr().out.splitlines() if x.startswith(str(folder))]
+    assert again == f"{first}: an equal packet was there"
+    names = {p.name for p in (Path(first) / "hand_out").iterdir()}
+    assert names == {"ada", "kim", "ada.zip", "kim.zip"}
+    frame = pl.read_parquet(Path(first) / "frame.parquet")
+    assert frame["patient_id"].to_list() == judged(N)["patient_id"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        pytest.param([], "--out is missing", id="out"),
+        pytest.param(["--out", "{}/p", "--certain", "31"], "n_certain 31", id="certain"),
+        pytest.param(["--out", "{}/p", "--columns", "patient_id"], "identifies", id="column"),
+        pytest.param(["--out", "{}/probs.parquet/p"], "is a file", id="file_in_the_way"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    folder: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(folder.rglob("*"))
+    assert run(folder, *(text.format(folder) for text in more)) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert sorted(folder.rglob("*")) == before
