@@ -33,6 +33,7 @@ from dagster_project.lib.demo.reviewers import REVIEWERS, simulate_reviews
 from dagster_project.lib.demo.world import World, build_world, read_truth
 from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.lib.files import write_text
+from dagster_project.lib.review.hand_out import SHEET, answer_name
 from dagster_project.settings import SETTINGS_FILE, Settings, load_settings, use_settings_of
 
 REMADE = ("dagster_home", "store", "label_drop", SETTINGS_FILE)
@@ -249,18 +250,32 @@ def _snapshot(stage: Stage) -> Snapshot:
 
 def _land_reviews(stage: Stage, world: World) -> int:
     """Three simulated dermatologists fill in the packet's sheets and put them into the drop."""
-    packet = Path(read_stored(stage.settings, "review_packet").frame["folder"][0])
-    truth = read_truth(world)
-    classes = (stage.settings.models_dir / "current" / "labels.txt").read_text().split()
+    row = read_stored(stage.settings, "review_packet").frame.row(0, named=True)
+    folder, drop = Path(row["folder"]), Path(stage.settings.labels_uri)
+    key = tables.read_table(folder / "key.parquet", ["presented_uuid", "image_uuid", "role"])
+    shown = key.select("image_uuid", "role", sheet_uuid="presented_uuid")
     n_reviews = 0
-    for sheet in sorted((packet / "hand_out").glob("review_*.csv")):
-        asked = tables.read_table(sheet, ["image_uuid", "reviewer"])
-        answers = simulate_reviews(truth, asked["image_uuid"].to_list(), classes, seed=REVIEW_SEED)[
-            asked["reviewer"][0]
+    for reader in REVIEWERS:
+        sheet = tables.read_table(folder / "hand_out" / reader.name / SHEET, ["image_uuid"])
+        asked = sheet.select(sheet_uuid="image_uuid")
+        asked = asked.join(shown, on="sheet_uuid", maintain_order="left")
+        again = pl.col("role") == "repeat"
+        said = [
+            _answers(reader.name, asked.filter(~again), stage, world, seed=REVIEW_SEED),
+            _answers(reader.name, asked.filter(again), stage, world, seed=REVIEW_SEED + 1),
         ]
-        tables.write_csv(Path(stage.settings.labels_uri) / sheet.name, answers)
-        n_reviews += answers.height
+        tables.write_csv(drop / answer_name(row["packet"], reader.name), pl.concat(said))
+        n_reviews += asked.height
     return n_reviews
+
+
+def _answers(
+    reader: str, asked: pl.DataFrame, stage: Stage, world: World, *, seed: int
+) -> pl.DataFrame:
+    """What one reader says; of an image that is shown again, at another moment (``seed``)."""
+    classes = (stage.settings.models_dir / "current" / "labels.txt").read_text().split()
+    said = simulate_reviews(read_truth(world), asked["image_uuid"].to_list(), classes, seed=seed)
+    return said[reader].with_columns(asked["sheet_uuid"].alias("image_uuid"))
 
 
 def _closing_tables(stage: Stage, world: World, before: Snapshot, run_id: str) -> str:
