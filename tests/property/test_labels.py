@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import fuzz_drop
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -201,3 +202,10 @@ def test_a_vote_for_what_was_decided_never_undecides(votes: Votes, policy: Conse
         assert after["source"][0] == (
             "consensus" if source == "single" and policy.min_agreeing == 2 else source
         )
+
+
+def test_a_spoilt_file_counts_as_the_csv_module_reads_it_or_not_at_all(tmp_path: Path) -> None:
+    """The first of the 10,000 files that ``benchmarks/fuzz_drop.py`` reads."""
+    outcomes = Counter(fuzz_drop.check(tmp_path, seed) for seed in range(100))
+    assert outcomes["accepted"] >= 20
+    assert len(outcomes) >= 10

@@ -157,7 +157,10 @@ def read_drop(
     before = _still_valid(in_force, known)
     accepted = pl.DataFrame(schema=_INNER)
     refusals: list[Refusal] = []
-    for file in found:
+    n_files = len(found)
+    found.reverse()
+    while found:
+        file = found.pop()  # its bytes are not needed twice, and there may be many
         rows, faults = _read_file(file, known, accepted)
         if faults:
             refusals += _capped(file.name, faults)
@@ -171,7 +174,7 @@ def read_drop(
         _version(reviews),
         reviews.select(COLUMNS),
         tuple(refusals),
-        len(found),
+        n_files,
         tuple(_replaced(before, reviews)),
     )
 

@@ -9,7 +9,7 @@ or its file is refused whole. Faults are told with the value and what was probab
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -79,51 +79,54 @@ def read_judgements(
     try:
         sheet = read_sheet(data)
         for row in sheet.rows():
-            found = list(_swallowed(row, sheet.separator, known))
             label = cleaned(row.cells["label"])
+            found = list(_swallowed(row, sheet.separator, known)) if row.broken else []
             if label and not found:
-                found = list(_faults(row, label, sheet.separator, known))
+                cells = {name: cleaned(cell) for name, cell in row.cells.items()}
+                found = list(_faults(row, cells, sheet.separator, known))
+                if not found and not faults:
+                    judged.append(_judgement(row.number, cells, known))
             faults += found
             if len(faults) >= max_faults:
                 break
-            if label and not faults:
-                judged.append(_judgement(row, label, known))
     except SheetError as error:
         faults.append(error.fault)
     return judged, [_bounded(fault) for fault in faults]
 
 
-def _judgement(row: Row, label: str, known: Known) -> Judgement:
-    name = known.labels.match(label).name or label
-    stated = cleaned(row.cells["confidence"])
-    comment = cleaned(NOT_UTF8.sub("\ufffd", row.cells["comment"]))
-    comment = "".join(c for c in comment if c.isprintable())
+def _judgement(number: int, cells: Mapping[str, str], known: Known) -> Judgement:
+    stated = cells["confidence"]
+    comment = cells["comment"]
+    if not comment.isprintable():
+        plain = NOT_UTF8.sub("\ufffd", comment)
+        comment = "".join(c for c in plain if c.isprintable())
     return (
-        cleaned(row.cells["image_uuid"]),
-        cleaned(row.cells["reviewer"]),
-        name,
+        cells["image_uuid"],
+        cells["reviewer"],
+        known.labels.match(cells["label"]).name or cells["label"],
         repr(float(stated.replace(",", "."))) if stated else None,
         comment or None,
-        row.number,
+        number,
     )
 
 
-def _faults(row: Row, label: str, separator: str, known: Known) -> Iterator[Fault]:
-    unreadable = [name for name, cell in row.cells.items() if name != "comment" and _no_text(cell)]
+def _faults(row: Row, cells: Mapping[str, str], separator: str, known: Known) -> Iterator[Fault]:
+    unreadable = [n for n, cell in cells.items() if not cell.isascii() and _is_foreign(n, cell)]
     for name in unreadable:
         shown = _shown(row.cells[name])
         reason = f"\"{shown}\" is not UTF-8; save the file as 'CSV UTF-8'"
         yield Fault("not UTF-8", reason, row.number, name, shown)
     if unreadable:
         return
-    if [folded(row.cells[name]) for name in ("image_uuid", "label")] == ["image_uuid", "label"]:
+    if cells["image_uuid"] not in known.ids and folded(cells["label"]) == "label":
         yield Fault("second header", "the header again; remove this row", row.number)
         return
-    yield from _cut(row, known)
-    yield from _image_faults(row, cleaned(row.cells["image_uuid"]), known)
-    yield from _reviewer_faults(row, cleaned(row.cells["reviewer"]))
-    yield from _label_faults(row, label, known)
-    yield from _confidence_faults(row, cleaned(row.cells["confidence"]), separator)
+    if row.cut is not None:
+        yield from _cut(row, known)
+    yield from _image_faults(row, cells["image_uuid"], known)
+    yield from _reviewer_faults(row, cells["reviewer"])
+    yield from _label_faults(row, cells["label"], known)
+    yield from _confidence_faults(row, cells["confidence"], separator)
 
 
 def _image_faults(row: Row, image: str, known: Known) -> Iterator[Fault]:
@@ -231,8 +234,9 @@ def _bounded(fault: Fault) -> Fault:
     return replace(fault, value=value, reason=fault.reason[: 3 * MAX_TOLD])
 
 
-def _no_text(cell: str) -> bool:
-    return NOT_UTF8.search(cell) is not None
+def _is_foreign(name: str, cell: str) -> bool:
+    """Whether a cell that counts holds bytes that are not UTF-8."""
+    return name != "comment" and NOT_UTF8.search(cell) is not None
 
 
 def _shown(cell: str) -> str:

@@ -88,6 +88,10 @@ class KnownNames:
     names: tuple[str, ...]
 
     @cached_property
+    def _exact(self) -> frozenset[str]:
+        return frozenset(self.names)
+
+    @cached_property
     def _by_key(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for name in dict.fromkeys(self.names):
@@ -105,8 +109,10 @@ class KnownNames:
         >>> names.match("\u0435czema")
         Match(name=None, kind='look-alike letters', nearest='Eczema')
         """
+        if text in self._exact:
+            return Match(text)
         plain = cleaned(text)
-        if plain in self.names:
+        if plain in self._exact:
             return Match(plain)
         same = self._by_key.get(folded(plain), [])
         if len(same) == 1:

@@ -21,7 +21,7 @@ from dagster_project.lib.labels.names import folded
 REQUIRED = ("image_uuid", "reviewer", "label")
 CELLS = (*REQUIRED, "confidence", "comment")
 MAX_LINE = 100_000
-MAX_ROWS = 100_000
+MAX_ROWS = 50_000
 MAX_COLUMNS = 200
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 NOT_UTF8 = re.compile("[\udc80-\udcff]")

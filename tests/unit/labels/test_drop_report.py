@@ -104,27 +104,33 @@ def test_a_place_that_hangs_is_given_up(
 
 
 def test_on_s3_it_is_put_once_and_deleted_when_the_file_is_mended(
-    read: Read, bucket: Bucket
+    put: Put, read: Read, bucket: Bucket
 ) -> None:
-    bucket.objects["in/ann.csv"] = (HEADER + "a,Ada,ezcema,,\n").encode()
+    put("ann.csv", "a,Ada,ezcema,,\n")
     for _ in range(2):
-        assert publish_report("s3://labels/in", read(uri="s3://labels/in")) is None
+        assert publish_report("s3://labels/in", read()) is None
     assert bucket.requests == [f"PUT in/{REPORT}"]
     assert b"ezcema,eczema" in bucket.objects[f"in/{REPORT}"]
-    bucket.objects["in/ann.csv"] = (HEADER + "a,Ada,eczema,,\n").encode()
-    drop = read(uri="s3://labels/in")
-    assert (drop.n_files, publish_report("s3://labels/in", drop)) == (1, None)
+    put("ann.csv", "a,Ada,eczema,,\n")
+    assert publish_report("s3://labels/in", read()) is None
     assert bucket.requests[1:] == [f"DELETE in/{REPORT}"]
-    assert list(bucket.objects) == ["in/ann.csv"]
+    assert bucket.objects == {}
 
 
-def test_on_s3_without_permission_it_is_a_line_and_no_error(read: Read, bucket: Bucket) -> None:
-    bucket.objects["in/ann.csv"] = (HEADER + "a,Ada,ezcema,,\n").encode()
+def test_on_s3_without_permission_it_is_a_line_and_no_error(
+    put: Put, read: Read, bucket: Bucket
+) -> None:
+    put("ann.csv", "a,Ada,ezcema,,\n")
     bucket.read_only = True
-    found = publish_report("s3://labels/in", read(uri="s3://labels/in"))
+    found = publish_report("s3://labels/in", read())
     assert found is not None
     assert "access denied" in found
     assert "\n" not in found
+
+
+def test_on_s3_it_is_no_review_file(read: Read, bucket: Bucket) -> None:
+    bucket.objects |= {"in/ann.csv": HEADER.encode(), f"in/{REPORT}": b"status,file\n"}
+    assert read(uri="s3://labels/in").n_files == 1
 
 
 def test_a_tick_has_time_for_reading_and_reporting() -> None:
