@@ -135,6 +135,35 @@ class Settings(BaseSettings):
         None,
         "CSV class,description: a few words on each class for reviewers.",
     )
+    consensus_min_agreeing: int = _variable(
+        "TIER_REFIT_CONSENSUS_MIN_AGREEING",
+        2,
+        "Readers of photographs that must say the same before a label is decided.",
+        ge=1,
+    )
+    consensus_single: Literal["keep_given", "accept", "exclude"] = _variable(
+        "TIER_REFIT_CONSENSUS_SINGLE",
+        "keep_given",
+        "What votes do that are all alike but too few: keep_given, accept, exclude the image.",
+    )
+    consensus_conflict: Literal["keep_given", "exclude", "majority"] = _variable(
+        "TIER_REFIT_CONSENSUS_CONFLICT",
+        "keep_given",
+        "What a tie does: keep_given, exclude the image, majority (most votes, if fewer than the "
+        "agreeing readers asked for).",
+    )
+    references: Annotated[tuple[tuple[str, ...], ...], NoDecode] = _variable(
+        "TIER_REFIT_REFERENCES",
+        (),
+        "Reviewers that stand for more than a photograph, strongest first, comma separated; "
+        "equally strong ones are joined by |, as in histology|biopsy,in_person.",
+    )
+    verified_labels: str | None = _variable(
+        "TIER_REFIT_VERIFIED_LABELS",
+        None,
+        "Metadata column and values that say that a given label is proven, as in biopsed=true|yes: "
+        "readers of photographs do not overrule it.",
+    )
     photos_in_ui: bool = _variable(
         "TIER_REFIT_PHOTOS_IN_UI",
         True,
@@ -175,11 +204,21 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("references", mode="before")
+    @classmethod
+    def _split_strengths(cls, value: object) -> object:
+        if isinstance(value, str):
+            groups = (group.split("|") for group in value.split(","))
+            named = (tuple(n.strip() for n in group if n.strip()) for group in groups)
+            return tuple(group for group in named if group)
+        return value
+
     @field_validator(
         "packet_split",
         "packet_certain",
         "packet_repeats",
         "class_descriptions",
+        "verified_labels",
         "policy",
         "model_public_key",
         "deployed_confident",

@@ -83,7 +83,7 @@ def build_jobs() -> list[Any]:
         ),
         dg.define_asset_job(
             "mislabel_job",
-            assets("mislabel_candidates", "review_packet"),
+            assets("mislabel_candidates", "next_reviews", "review_packet"),
             description="Find suspicious labels and freeze a blind packet for the reviewers.",
             executor_def=in_process,
         ),

@@ -16,7 +16,7 @@ import dagster as dg
 from dagster import DagsterRunStatus as Status
 
 from dagster_project.defs import jobs
-from dagster_project.defs.labels import read_drop
+from dagster_project.defs.labels import labels_version, read_drop, report_drop
 from dagster_project.defs.parquet_io import read_stored, table_path
 from dagster_project.defs.probabilities import DUMPS, shard_keys
 from dagster_project.lib.errors import InputError, some
@@ -54,14 +54,14 @@ class Basis:
 
 
 def wanted_basis(instance: dg.DagsterInstance, settings: Settings) -> tuple[Basis, list[str]]:
-    """The basis of a fit made now, and the refused files of the drop.
+    """The basis of a fit made now, and what to say of the drop, whose report is renewed.
 
     Raises
     ------
     NotReadyError
         Shards or dataset are missing or disagree, or the drop cannot be read at the moment.
     """
-    from dagster_project.lib.labels.drop import DropUnreadable, label_version
+    from dagster_project.lib.labels.drop import DropUnreadable
 
     dataset = _newest(instance, "dataset_index")
     given = _newest(instance, "given_labels")
@@ -73,9 +73,9 @@ def wanted_basis(instance: dg.DagsterInstance, settings: Settings) -> tuple[Basi
         drop = read_drop(settings, read_stored(settings, "dataset_index"))
     except DropUnreadable as error:
         raise NotReadyError(f"the label drop cannot be read now: {error}") from error
-    version = label_version(_version(given), drop.version)
+    version = labels_version(settings, _version(given), drop.version)
     basis = Basis(version, tree_hash, dataset_version, settings.num_shards)
-    return basis, [refusal.place for refusal in drop.refusals]
+    return basis, report_drop(settings, drop)
 
 
 def common_model(
@@ -164,11 +164,11 @@ def label_sensor(
     """Compare wanted and fitted; start at most one refit; never raise on what the world does."""
     instance = context.instance
     try:
-        wanted, refused = wanted_basis(instance, settings)
+        wanted, told = wanted_basis(instance, settings)
     except (NotReadyError, InputError) as error:
         return dg.SkipReason(str(error))
-    for reason in refused:
-        context.log.warning(f"left out of the labels: {reason}")
+    for reason in told:
+        context.log.warning(reason)
     fitted = fitted_basis(instance)
     if wanted == fitted:
         return dg.SkipReason(f"thresholds already fitted on labels {wanted.label_version}")

@@ -64,6 +64,7 @@ def settings(folder: Path) -> Settings:
         num_shards=3,
         max_threshold_change=1.0,
         policy=folder / "policy.json",
+        consensus_min_agreeing=1,  # one reader's file is a change of labels
     )
 
 

@@ -21,7 +21,8 @@ LINEAGE = {
     "dataset_index": set(),
     "given_labels": set(),
     "expert_reviews": {"dataset_index"},
-    "cleaned_labels": {"given_labels", "expert_reviews"},
+    "cleaned_labels": {"given_labels", "expert_reviews", "dataset_index"},
+    "next_reviews": {"test_probabilities", "cleaned_labels", "expert_reviews", "dataset_index"},
     "test_probabilities": {"model_artifact", "dataset_index"},
     "train_probabilities": {"model_artifact", "dataset_index"},
     "mislabel_candidates": {

@@ -49,6 +49,7 @@ def world(tmp_path: Path) -> Iterator[tuple[Harness, dict[str, str]]]:
         "NUM_SHARDS": "2",
         "TIER_REFIT_POLICY": str(tmp_path / "policy.json"),
         "TIER_REFIT_MAX_THRESHOLD_CHANGE": "1.0",
+        "TIER_REFIT_CONSENSUS_MIN_AGREEING": "1",  # one file of one reader is a change of labels
     }
     (tmp_path / "settings.env").write_text("".join(f"{k}={v}\n" for k, v in variables.items()))
     settings = Settings(_env_file=tmp_path / "settings.env")

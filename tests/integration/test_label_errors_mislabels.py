@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from dagster_project.lib.labels.consensus import clean_labels, label_summary
+from dagster_project.lib.labels.consensus import PLURALITY, clean_labels, label_summary
 from dagster_project.lib.labels.drop import read_drop
 from dagster_project.lib.mislabels.candidates import find_candidates
 from dagster_project.lib.probability_table import ProbabilityTable
@@ -71,7 +71,7 @@ def test_candidates_agree_with_human_votes_as_documented(
     )
     assert drop.refusals == ()
     assert drop.reviews.height == sum(sum(item["mturk"].values()) for item in votes)
-    cleaned = clean_labels(labels, drop.reviews)
+    cleaned = clean_labels(labels, drop.reviews, PLURALITY)
     assert label_summary(cleaned)["n_reviewed"] == len(votes)
     status = cleaned.join(found.issues, on="image_uuid", how="semi")["status"].to_list()
     assert found.summary["n_issues"] == flagged

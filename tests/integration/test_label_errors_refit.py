@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from dagster_project.lib.labels.consensus import clean_labels
+from dagster_project.lib.labels.consensus import PLURALITY, clean_labels
 from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.release import bundle
 from dagster_project.lib.release.refit import refit, write_refit
@@ -48,7 +48,7 @@ def load(name: str) -> tuple[ProbabilityTable, pl.DataFrame, pl.DataFrame]:
     votes = pl.DataFrame(reviews, schema=["image_uuid", "reviewer", "label"], orient="row")
     probs = np.clip(arrays["probs"], 0, 1)
     table = ProbabilityTable(classes, frame, {"probs": probs})
-    return table, given, clean_labels(given, votes).select("image_uuid", "label")
+    return table, given, clean_labels(given, votes, PLURALITY).select("image_uuid", "label")
 
 
 @pytest.mark.parametrize(

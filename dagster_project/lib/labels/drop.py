@@ -10,22 +10,38 @@ file is refused: nobody can tell which judgements the refused file was to hold.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
 
 from dagster_project.lib import files, tables
-from dagster_project.lib.errors import InputError, some, unknown_class
+from dagster_project.lib.errors import some
 from dagster_project.lib.labels import drop_source
 from dagster_project.lib.labels.drop_source import DropUnreadable
+from dagster_project.lib.labels.judgements import (
+    NOT_USABLE,
+    UNSURE,
+    Judgement,
+    Known,
+    read_judgements,
+)
+from dagster_project.lib.labels.names import folded
+from dagster_project.lib.labels.sheet import Fault
 
-__all__ = ["Drop", "DropUnreadable", "Refusal", "label_version", "read_drop", "write_refusals"]
+__all__ = [
+    "NOT_USABLE",
+    "UNSURE",
+    "Drop",
+    "DropUnreadable",
+    "Refusal",
+    "label_version",
+    "read_drop",
+    "write_refusals",
+]
 
-UNSURE = "unsure"
-NOT_USABLE = "not_usable"
 NO_REVIEWS = "none"
 """Version of a drop in which nothing was ever judged."""
 MAX_FAULTS = 20
@@ -33,16 +49,27 @@ MAX_FAULTS = 20
 
 COLUMNS = ("image_uuid", "reviewer", "label", "confidence", "comment", "file")
 SCHEMA = dict.fromkeys(COLUMNS, pl.String)
-_REQUIRED = COLUMNS[:3]
-_KEY = ["image_uuid", "reviewer"]
-_VERSIONED = list(COLUMNS[:4])
-_SEEN = MAX_FAULTS + 1
-"""Faults of one kind that are worded: enough to report, and a spoilt giant file stays cheap."""
+_READER = "reader"
+"""The reviewer's name folded: capitals and blanks do not make another person, or one would confirm
+himself."""
+_INNER = {**SCHEMA, _READER: pl.String}
+_KEY = ["image_uuid", _READER]
+_VERSIONED = [*_KEY, "label", "confidence"]
+REPORT_SCHEMA = {
+    "status": pl.String,
+    "file": pl.String,
+    "row": pl.Int64,
+    "column": pl.String,
+    "kind": pl.String,
+    "value": pl.String,
+    "nearest": pl.String,
+    "reason": pl.String,
+}
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One fault of a refused file.
+    """One fault of a refused file, or a warning about an accepted one.
 
     Attributes
     ----------
@@ -50,6 +77,8 @@ class Refusal:
     column : None where the fault has no column.
     kind : what is wrong, in words of ours only.
     reason : the same with what stands in the cells, and the mend.
+    value : what stands in the cell; None where it is no matter of one cell.
+    nearest : what was probably meant; None where nothing is near.
     """
 
     file: str
@@ -57,6 +86,8 @@ class Refusal:
     column: str | None
     kind: str
     reason: str
+    value: str | None = None
+    nearest: str | None = None
 
     @property
     def place(self) -> str:
@@ -81,15 +112,18 @@ class Drop:
     ----------
     version : 16 hex digits over accepted content, or ``"none"``.
     reviews : accepted judgements ``image_uuid, reviewer, label, confidence, comment, file``, all
-        text, one row for each image and reviewer, sorted by these two.
+        text, one row for each image and reviewer, sorted by these two. Spellings of a reviewer
+        that fold to one are one reviewer, under the spelling that sorts first.
     refusals : faults of the refused files, in file and row order.
     n_files : CSV files seen, refused ones included.
+    warnings : accepted files that look like an accident.
     """
 
     version: str
     reviews: pl.DataFrame
     refusals: tuple[Refusal, ...]
     n_files: int
+    warnings: tuple[Refusal, ...] = ()
 
 
 def read_drop(
@@ -119,11 +153,15 @@ def read_drop(
         The drop cannot be read now (network, permission, files changing under the reader).
     """
     found = drop_source.read_files(uri)
-    before = _still_valid(in_force, classes, image_uuids)
-    accepted = pl.DataFrame(schema=SCHEMA)
+    known = Known(tuple(classes), image_uuids.to_list())
+    before = _still_valid(in_force, known)
+    accepted = pl.DataFrame(schema=_INNER)
     refusals: list[Refusal] = []
-    for file in found:
-        rows, faults = _read_file(file, classes, image_uuids, accepted)
+    n_files = len(found)
+    found.reverse()
+    while found:
+        file = found.pop()  # its bytes are not needed twice, and there may be many
+        rows, faults = _read_file(file, known, accepted)
         if faults:
             refusals += _capped(file.name, faults)
             kept = before.filter(pl.col("file") == file.name)
@@ -132,168 +170,156 @@ def read_drop(
     if refusals or accepted.is_empty():
         accepted = pl.concat([accepted, before.join(accepted, on=_KEY, how="anti")])
     reviews = _canonical(accepted)
-    return Drop(_version(reviews), reviews, tuple(refusals), len(found))
-
-
-def write_refusals(path: Path, refusals: Sequence[Refusal]) -> None:
-    """Publish the faults as CSV ``file, row, column, kind, reason``, for those who mend the files.
-
-    ``reason`` holds what stands in the cells: keep the file where the reviews themselves may lie.
-    """
-    schema = {"file": pl.String, "row": pl.Int64, "column": pl.String}
-    schema |= {"kind": pl.String, "reason": pl.String}
-    rows = [(r.file, r.row, r.column, r.kind, r.reason) for r in refusals]
-    tables.write_csv(path, pl.DataFrame(rows, schema=schema, orient="row"))
-
-
-def label_version(given_version: str, reviews_version: str) -> str:
-    """Version of the labels that follow from given labels and reviews."""
-    return files.digest([given_version, reviews_version])
-
-
-def _still_valid(
-    in_force: pl.DataFrame | None, classes: Sequence[str], image_uuids: pl.Series
-) -> pl.DataFrame:
-    if in_force is None:
-        return pl.DataFrame(schema=SCHEMA)
-    return in_force.select(COLUMNS).filter(
-        pl.col("label").is_in([*classes, UNSURE, NOT_USABLE]),
-        pl.col("image_uuid").is_in(image_uuids.implode()),
+    return Drop(
+        _version(reviews),
+        reviews.select(COLUMNS),
+        tuple(refusals),
+        n_files,
+        tuple(_replaced(before, reviews)),
     )
+
+
+def write_refusals(
+    path: Path, refusals: Iterable[Refusal], warnings: Iterable[Refusal] = ()
+) -> None:
+    """Publish :func:`refusal_table` as CSV: keep it where the reviews themselves may lie."""
+    tables.write_csv(path, refusal_table(refusals, warnings))
+
+
+def refusal_table(refusals: Iterable[Refusal], warnings: Iterable[Refusal] = ()) -> pl.DataFrame:
+    """Faults and warnings for those who mend the files, with what stands in the cells.
+
+    Returns
+    -------
+    ``status`` (refused, warning), ``file, row, column, kind, value, nearest, reason``. Text that a
+    spreadsheet would take for a formula has an apostrophe before it.
+    """
+    told = chain((("refused", r) for r in refusals), (("warning", w) for w in warnings))
+    rows = [(s, r.file, r.row, r.column, r.kind, r.value, r.nearest, r.reason) for s, r in told]
+    table = pl.DataFrame(rows, schema=REPORT_SCHEMA, orient="row")
+    risky = r"^[=+\-@\t\r]"
+    return table.with_columns(
+        pl.when(pl.col(name).str.contains(risky))
+        .then("'" + pl.col(name))
+        .otherwise(name)
+        .alias(name)
+        for name in ("file", "value", "nearest", "reason")
+    )
+
+
+def label_version(given_version: str, reviews_version: str, rules: object = None) -> str:
+    """Version of the labels that follow from given labels, reviews and the rules of consensus.
+
+    ``rules`` : JSON value of what differs from the built-in rules; None or empty if nothing does.
+    """
+    return files.digest([given_version, reviews_version, *([rules] if rules else [])])
+
+
+def _still_valid(in_force: pl.DataFrame | None, known: Known) -> pl.DataFrame:
+    if in_force is None:
+        return pl.DataFrame(schema=_INNER)
+    valid = in_force.select(COLUMNS).filter(
+        pl.col("label").is_in(list(known.labels.names)),
+        pl.col("image_uuid").is_in(list(known.ids)),
+    )
+    return _with_reader(valid)
+
+
+def _with_reader(rows: pl.DataFrame) -> pl.DataFrame:
+    names = rows["reviewer"].unique()
+    readers = pl.DataFrame(
+        {"reviewer": names, _READER: [folded(name) for name in names]},
+        schema={"reviewer": pl.String, _READER: pl.String},
+    )
+    return rows.join(readers, on="reviewer", how="left", maintain_order="left")
 
 
 def _read_file(
-    file: drop_source.DropFile,
-    classes: Sequence[str],
-    image_uuids: pl.Series,
-    accepted: pl.DataFrame,
-) -> tuple[pl.DataFrame, list[Refusal]]:
+    file: drop_source.DropFile, known: Known, accepted: pl.DataFrame
+) -> tuple[pl.DataFrame, list[Fault]]:
     """The judged rows of one file, and its faults; rows count only where there are none."""
-    empty = pl.DataFrame(schema=SCHEMA)
     if file.data is None:
         reason = f"over {drop_source.MAX_FILE_BYTES >> 20} MiB; split it into several files"
-        return empty, [Refusal(file.name, None, None, "too large", reason)]
-    try:
-        # The name is given to the refusal, not to the parser, so that its message has only a row.
-        frame = tables.parse_csv("", file.data)
-    except InputError as error:
-        return empty, [_from_message(file.name, "not a proper CSV", str(error))]
-    try:
-        tables.require_columns("", frame.columns, _REQUIRED)
-    except InputError as error:
-        kind = f"missing column {some(c for c in _REQUIRED if c not in frame.columns)}"
-        return empty, [_from_message(file.name, kind, str(error))]
-    optional = [c for c in ("confidence", "comment") if c not in frame.columns]
-    judged = (
-        frame.select(c for c in frame.columns if c in COLUMNS)
-        .with_row_index(tables.ROW, offset=2)
-        .with_columns(pl.lit(None, pl.String).alias(c) for c in optional)
-        .filter(pl.col("label").is_not_null())
-        .with_columns(file=pl.lit(file.name))
-        .select(tables.ROW, *COLUMNS)
-    )
-    faults = [
-        *_cell_faults(judged, classes, image_uuids),
-        *_conflicts_inside(judged),
-        *_conflicts_with(judged, accepted),
-    ]
-    # One spelling a number: 0.80 and 0.8 are the same judgement.
-    number = pl.col("confidence").cast(pl.Float64, strict=False).cast(pl.String)
-    rows = judged.drop(tables.ROW).with_columns(number)
-    return rows, sorted(faults, key=lambda f: (f.row or 0, f.column or ""))
+        return pl.DataFrame(schema=_INNER), [Fault("too large", reason)]
+    judged, faults = read_judgements(file.data, known, MAX_FAULTS + 1)
+    rows = _frame(file.name, judged)
+    faults += _conflicts(rows, rows, "row {}")
+    faults += _conflicts(rows, accepted.with_columns(pl.lit(0).alias(tables.ROW)), "{}")
+    in_order = sorted(faults, key=lambda f: (f.row or 0, f.column or ""))
+    return rows.drop(tables.ROW), in_order
 
 
-def _from_message(name: str, kind: str, message: str) -> Refusal:
-    match = re.match(r"^(?: row (\d+))?: (.*)$", message, re.DOTALL)
-    row, reason = match.groups() if match else (None, message)
-    return Refusal(name, int(row) if row else None, None, kind, reason)
+def _frame(name: str, judged: Sequence[Judgement]) -> pl.DataFrame:
+    schema = {**dict.fromkeys(COLUMNS[:5], pl.String), tables.ROW: pl.Int64}
+    frame = pl.DataFrame(judged, schema=schema, orient="row")
+    return _with_reader(frame.with_columns(file=pl.lit(name))).select(*_INNER, tables.ROW)
 
 
-def _cell_faults(
-    judged: pl.DataFrame, classes: Sequence[str], image_uuids: pl.Series
-) -> list[Refusal]:
-    allowed = [*classes, UNSURE, NOT_USABLE]
-    number = pl.col("confidence").cast(pl.Float64, strict=False)
-    # NaN is no number here: polars orders it above 1, and a null never passes the filter.
-    in_range = number.is_not_nan() & number.is_between(0, 1)
-    tests: list[tuple[str, pl.Expr, str, str]] = [
-        (
-            "image_uuid",
-            pl.col("image_uuid").is_null(),
-            "empty",
-            "empty; every judgement needs its image",
-        ),
-        (
-            "reviewer",
-            pl.col("reviewer").is_null(),
-            "empty",
-            "empty; every judgement needs its reviewer",
-        ),
-        (
-            "image_uuid",
-            ~pl.col("image_uuid").is_in(image_uuids.implode()),
-            "unknown image",
-            'unknown image "{}"; return the ids of the packet unchanged',
-        ),
-        ("label", ~pl.col("label").is_in(allowed), "unknown class", ""),
-        (
-            "confidence",
-            pl.col("confidence").is_not_null() & ~in_range.fill_null(value=False),
-            "not a number from 0 to 1",
-            '"{}" is not a number from 0 to 1',
-        ),
-    ]
-    faults: list[Refusal] = []
-    for column, wrong, kind, reason in tests:
-        for row in judged.filter(wrong).head(_SEEN).iter_rows(named=True):
-            said = reason.format(row[column]) if reason else unknown_class(row["label"], allowed)
-            faults.append(Refusal(row["file"], row[tables.ROW], column, kind, said))
-    return faults
-
-
-def _conflicts_inside(judged: pl.DataFrame) -> list[Refusal]:
-    first = judged.filter(pl.struct(_KEY).is_first_distinct())
-    pairs = _different(judged, first).head(_SEEN)
-    return [
-        _conflict(row, f"row {row[tables.ROW + '_first']}") for row in pairs.iter_rows(named=True)
-    ]
-
-
-def _conflicts_with(judged: pl.DataFrame, accepted: pl.DataFrame) -> list[Refusal]:
-    first = accepted.filter(pl.struct(_KEY).is_first_distinct())
-    pairs = _different(judged, first).head(_SEEN)
-    return [_conflict(row, row["file_first"]) for row in pairs.iter_rows(named=True)]
-
-
-def _conflict(row: dict[str, str | int], where: str) -> Refusal:
-    reason = (
-        f'"{row["label"]}" for image "{row["image_uuid"]}" by reviewer "{row["reviewer"]}", '
-        f'but {where} says "{row["label_first"]}"; keep one'
-    )
-    kind = f"contradicts {where}"
-    return Refusal(str(row["file"]), int(row[tables.ROW]), "label", kind, reason)
+def _conflicts(rows: pl.DataFrame, others: pl.DataFrame, where: str) -> list[Fault]:
+    """Rows that say otherwise than the first of ``others`` about the same image and reader."""
+    first = others.filter(pl.struct(_KEY).is_first_distinct())
+    inside = where != "{}"
+    found: list[Fault] = []
+    for row in _different(rows, first).head(MAX_FAULTS + 1).iter_rows(named=True):
+        place = where.format(row[f"{tables.ROW}_first"] if inside else row["file_first"])
+        reason = (
+            f'"{row["label"]}" for image "{row["image_uuid"]}" by reviewer "{row["reviewer"]}", '
+            f'but {place} says "{row["label_first"]}"; keep one'
+        )
+        kind = f"contradicts {place}"
+        found.append(Fault(kind, reason, row[tables.ROW], "label", row["label"]))
+    return found
 
 
 def _different(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
-    """Rows for whose image and reviewer ``others`` has another label (``*_first``), in order."""
+    """Rows for whose image and reader ``others`` has another label (``*_first``), in order."""
     pairs = rows.join(others, on=_KEY, suffix="_first", maintain_order="left")
     return pairs.filter(pl.col("label") != pl.col("label_first"))
 
 
-def _capped(name: str, faults: list[Refusal]) -> list[Refusal]:
-    if len(faults) <= MAX_FAULTS:
-        return faults
+def _capped(name: str, faults: list[Fault]) -> list[Refusal]:
+    told = [
+        Refusal(name, f.row, f.column, f.kind, f.reason, f.value, f.nearest)
+        for f in faults[:MAX_FAULTS]
+    ]
     more = "and more faults of these kinds"
-    return [*faults[:MAX_FAULTS], Refusal(name, None, None, more, more)]
+    return told if len(faults) <= MAX_FAULTS else [*told, Refusal(name, None, None, more, more)]
 
 
-def _canonical(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row for each image and reviewer, by these; of equal judgements that of the first file.
+def _replaced(before: pl.DataFrame, reviews: pl.DataFrame) -> list[Refusal]:
+    """Accepted files that hold another reviewer's judgements than before, whose own are gone.
+
+    One file saved over another of the same name looks like a withdrawal; it is rarely meant.
+    """
+    gone = before.join(reviews, on=_KEY, how="anti")
+    found: list[Refusal] = []
+    for (name,), rows in gone.group_by("file", maintain_order=True):
+        now = reviews.filter(pl.col("file") == name)["reviewer"].unique().sort()
+        then = before.filter(pl.col("file") == name)
+        if (
+            not now.len()
+            or rows.height < then.height
+            or now.is_in(then["reviewer"].implode()).any()
+        ):
+            continue
+        kind = "another reviewer than before"
+        reason = (
+            f"{rows.height} judgements by {some(then['reviewer'].unique().sort())} are withdrawn, "
+            f"the file is now of {some(now)}; if it was saved over, return both under other names"
+        )
+        found.append(Refusal(str(name), None, "reviewer", kind, reason))
+    return sorted(found, key=lambda warning: warning.file)
+
+
+def _canonical(accepted: pl.DataFrame) -> pl.DataFrame:
+    """One row for each image and reader, by these; of equal judgements that of the first file.
 
     The first, because a row in force must stay recorded under the file in whose place it stands
     when that is refused: else the next reading would find another order of files.
     """
-    return rows.sort("file", *COLUMNS[:-1]).unique(_KEY, keep="first").sort(_KEY)
+    one_spelling = accepted.with_columns(pl.col("reviewer").min().over(_READER))
+    rows = one_spelling.sort("file", *COLUMNS[:-1]).unique(_KEY, keep="first")
+    return rows.sort(_KEY)
 
 
 def _version(reviews: pl.DataFrame) -> str:

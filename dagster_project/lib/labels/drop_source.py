@@ -10,12 +10,12 @@ and then).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dagster_project.lib import s3
 from dagster_project.lib.errors import InputError
@@ -23,8 +23,12 @@ from dagster_project.lib.errors import InputError
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
+T = TypeVar("T")
+
 MAX_FILE_BYTES = 8 << 20
 """A review file has a few hundred rows; at ~80 bytes each this is a hundred thousand."""
+MAX_DROP_BYTES = 32 << 20
+"""All files together, which are in memory at once; more is a folder of something else."""
 DEADLINE_S = 40.0
 """For the whole drop: a sensor tick is given 60 s, and other things happen in it."""
 CONNECT_S = 5.0
@@ -59,20 +63,20 @@ def read_files(uri: str) -> list[DropFile]:
         the credentials that a URL may hold.
     """
     try:
-        return _within(DEADLINE_S, lambda: _read_consistently(uri))
+        return within(DEADLINE_S, lambda: _read_consistently(uri))
     except TimeoutError:
         raise DropUnreadable(f"{s3.shown(uri)}: not read within {DEADLINE_S:g} s") from None
     except InputError as error:
         raise DropUnreadable(str(error)) from None
 
 
-def _within(seconds: float, read: Callable[[], list[DropFile]]) -> list[DropFile]:
-    """What ``read`` returns or raises, or TimeoutError; a hung one is left to its own end."""
-    outcome: Future[list[DropFile]] = Future()
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """What ``call`` returns or raises, or TimeoutError; a hung one is left to its own end."""
+    outcome: Future[T] = Future()
 
     def run() -> None:
         try:
-            outcome.set_result(read())
+            outcome.set_result(call())
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
             outcome.set_exception(error)
 
@@ -100,6 +104,15 @@ def _read_once(uri: str) -> list[DropFile]:
     return _read_s3(uri)
 
 
+def _check_total(sizes: Iterable[int], uri: str) -> None:
+    total = sum(size for size in sizes if size <= MAX_FILE_BYTES)
+    if total > MAX_DROP_BYTES:
+        raise DropUnreadable(
+            f"{s3.shown(uri)}: {total >> 20} MiB of review files, over {MAX_DROP_BYTES >> 20} MiB; "
+            "move what has been accepted long ago into one file"
+        )
+
+
 def _wanted(name: str) -> bool:
     return name.endswith(".csv") and not name.startswith(".")
 
@@ -107,6 +120,7 @@ def _wanted(name: str) -> bool:
 def _read_folder(folder: Path) -> list[DropFile]:
     try:
         paths = sorted(p for p in folder.iterdir() if _wanted(p.name) and p.is_file())
+        _check_total((_size(p) for p in paths), str(folder))
         return [DropFile(_text(p.name), _read_stable(p)) for p in paths]
     except FileNotFoundError:
         return []
@@ -118,6 +132,13 @@ def _read_folder(folder: Path) -> list[DropFile]:
 def _text(name: str) -> str:
     """A file name without the surrogates that stand for bytes that are not UTF-8."""
     return os.fsencode(name).decode("utf-8", errors="replace")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise _ChangedError from None
 
 
 def _read_stable(path: Path) -> bytes | None:
@@ -138,11 +159,12 @@ def _read_s3(uri: str) -> list[DropFile]:
     bucket, prefix = s3.split_uri(uri)
     with s3.one_line(s3.shown(uri)):
         client = s3.client(connect_s=CONNECT_S, read_s=READ_S, attempts=ATTEMPTS)
-        sizes = s3.list_sizes(client, bucket, prefix)
+        listed = s3.list_sizes(client, bucket, prefix)
+        sizes = {name: listed[name] for name in sorted(listed) if _wanted(name)}
+        _check_total(sizes.values(), uri)
         return [
             DropFile(name, None if size > MAX_FILE_BYTES else _get(client, bucket, prefix + name))
-            for name, size in sorted(sizes.items())
-            if _wanted(name)
+            for name, size in sizes.items()
         ]
 
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some, unknown_class
+from dagster_project.lib.labels.names import folded
 
 
 def read_labels(path: Path, classes: Sequence[str] | None = None) -> pl.DataFrame:
@@ -132,6 +133,47 @@ def join_labels(ids: pl.Series, labels: pl.DataFrame, *, source: str = "labels")
         )
     columns = labels.select("image_uuid", "label")
     return rows.join(columns, on="image_uuid", how="left", maintain_order="left")
+
+
+def verified_images(index: pl.DataFrame, rule: str) -> pl.Series:
+    """Images whose given label is proven, by a column of the dataset.
+
+    Parameters
+    ----------
+    index : ``image_uuid`` and metadata columns.
+    rule : ``column=value`` or ``column=value|value``; capitals and stray blanks do not matter.
+
+    Returns
+    -------
+    ``image_uuid`` in the order of ``index``.
+
+    Raises
+    ------
+    InputError
+        Not of that form, no such column, or no row with such a value: a rule that finds nothing
+        would protect nothing.
+
+    >>> index = pl.DataFrame({"image_uuid": ["a", "b"], "biopsed": ["True", "no"]})
+    >>> verified_images(index, "biopsed=true|yes").to_list()
+    ['a']
+    """
+    column, _, values = (part.strip() for part in rule.partition("="))
+    wanted = [folded(value) for value in values.split("|") if value.strip()]
+    if not column or not wanted:
+        raise InputError(f'verified labels "{rule}": expected column=value or column=value|value')
+    if column not in index.columns:
+        raise InputError(
+            f'verified labels "{rule}": the dataset has no column {column}; '
+            f"it has {some(index.columns, 12)}"
+        )
+    text = index[column].cast(pl.String)
+    proven = [value is not None and folded(value) in wanted for value in text]
+    if not any(proven):
+        raise InputError(
+            f'verified labels "{rule}": no row has that; column {column} '
+            f"holds {some(text.drop_nulls().unique().sort(), 6)}"
+        )
+    return index["image_uuid"].filter(pl.Series(proven, dtype=pl.Boolean))
 
 
 def given_version(labels: pl.DataFrame) -> str:

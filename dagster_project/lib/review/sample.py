@@ -17,7 +17,7 @@ import polars as pl
 
 from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some
-from dagster_project.lib.labels.consensus import clean_labels
+from dagster_project.lib.labels.consensus import PLURALITY, clean_labels
 from dagster_project.lib.labels.drop import NOT_USABLE, UNSURE
 from dagster_project.lib.labels.given import check_known, text_ids
 
@@ -68,6 +68,25 @@ def _packet(key: Path) -> Packet:
             "inclusion_probability",
         ),
     )
+
+
+def read_repeats(packets_dir: Path) -> pl.DataFrame:
+    """Presentations that show an image again, of all packets.
+
+    Returns
+    -------
+    ``presented_uuid`` (what comes back in the drop), ``image_uuid``, ``packet``.
+    """
+    schema = dict.fromkeys(("presented_uuid", "image_uuid", "packet"), pl.String)
+    found = [pl.DataFrame(schema=schema)]
+    for path in sorted(packets_dir.glob("[0-9a-f]*/key.parquet")):
+        key = tables.read_table(path, ["image_uuid"])
+        if {"presented_uuid", "role"} <= set(key.columns):
+            repeats = key.filter(pl.col("role") == "repeat")
+            found.append(
+                repeats.select("presented_uuid", "image_uuid", packet=pl.lit(path.parent.name))
+            )
+    return pl.concat(found)
 
 
 def choose_packet(packets: Sequence[Packet], cleaned: pl.DataFrame) -> Packet | None:
@@ -193,7 +212,7 @@ def apply_reviewed(labels: pl.DataFrame, reviewed: pl.DataFrame) -> pl.DataFrame
             f"{some(unknown)}; remove them or pass the labels that they replace"
         )
     one_reader = reviewed.select("image_uuid", "label", reviewer=pl.lit("file"))
-    return clean_labels(labels, one_reader)
+    return clean_labels(labels, one_reader, PLURALITY)
 
 
 def design_of(reviewed: pl.DataFrame, image_uuids: pl.Series) -> pl.DataFrame:

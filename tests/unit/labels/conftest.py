@@ -61,6 +61,8 @@ class Bucket:
         self.objects: dict[str, bytes] = {}
         self.gone_once: set[str] = set()
         self.broken = False
+        self.read_only = False
+        self.requests: list[str] = []
         self.answers: Literal["s3", "never", "bytewise", "html"] = "s3"
 
 
@@ -69,7 +71,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """List (v2, delimiter) and get, nothing else."""
+    """List (v2, delimiter), get, put and delete, nothing else."""
 
     server: Server
 
@@ -92,6 +94,28 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, "<Error><Code>NoSuchKey</Code></Error>")
         else:
             self.answer(200, content.objects[key].decode("latin-1"))
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if "aws-chunked" in (self.headers["Content-Encoding"] or ""):
+            size, _, rest = body.partition(b"\r\n")
+            body = rest[: int(size.split(b";")[0], 16)]
+        self.change(body)
+
+    def do_DELETE(self) -> None:
+        self.change(None)
+
+    def change(self, body: bytes | None) -> None:
+        content = self.server.content
+        key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")[2]
+        content.requests.append(f"{self.command} {key}")
+        if content.read_only:
+            self.answer(403, "<Error><Code>AccessDenied</Code></Error>")
+            return
+        content.objects.pop(key, None)
+        if body is not None:
+            content.objects[key] = body
+        self.answer(200, "")
 
     def list_keys(self, prefix: str) -> None:
         objects = self.server.content.objects

@@ -122,9 +122,11 @@ def test_one_fault_refuses_the_file_whole_and_the_others_count(
     [
         pytest.param(b"", "bad.csv: the file is empty", id="no_bytes"),
         pytest.param(b"image_uuid,label\na,acne\n", "bad.csv: missing column 'reviewer'", id="col"),
-        pytest.param(b"image_uuid;reviewer;label\n", "bad.csv row 1: cells are sep", id="semi"),
-        pytest.param(HEADER.encode() + b"a,Ad\xe9,acne,,\n", "bad.csv row 2: not UTF-8", id="cp"),
-        pytest.param("a,b\n".encode("utf-16"), "bad.csv row 1: not UTF-8", id="utf16"),
+        pytest.param(
+            HEADER.encode() + b"a,Ad\xe9,acne,,\n",
+            'bad.csv row 2, column reviewer: "Ad\N{LATIN SMALL LETTER E WITH ACUTE}" is not UTF-8',
+            id="cp",
+        ),
         pytest.param(b"\x1f\x8b\x08\x00", "bad.csv: this is a gzip file", id="gzip"),
     ],
 )
@@ -391,8 +393,12 @@ SECRETS = ("img-Miller", "dr_ann", "akne", "tinea", "acne", "secret", "c0lumn")
             "x.csv row 2, column label: contradicts other.csv",
             id="another_file",
         ),
-        pytest.param(HEADER + "a,dr_ann\n", "x.csv row 2: not a proper CSV", id="ragged"),
-        pytest.param("c0lumn,c0lumn\n", "x.csv row 1: not a proper CSV", id="header"),
+        pytest.param(HEADER + "a,dr_ann\n", "x.csv row 2: wrong number of cells", id="ragged"),
+        pytest.param(
+            "c0lumn,c0lumn,image_uuid,reviewer,label\n",
+            "x.csv row 1: duplicate header",
+            id="header",
+        ),
         pytest.param(
             "img-Miller,dr_ann,label\n",
             "x.csv: missing column 'image_uuid', 'reviewer'",
@@ -416,16 +422,62 @@ def test_refusals_are_written_for_those_who_mend_the_files(
 ) -> None:
     put("1.csv", "a,Ada,ezcema,,\n")
     put("2.csv", "a,Ada\n")
+    put("3.csv", "=1+1,Ada,acne,,\n")
     path = tmp_path / "report" / "refused.csv"
     write_refusals(path, read().refusals)
     with path.open(newline="") as stream:
         rows = list(csv.reader(stream))
+    formula = "'=1+1"  # what a spreadsheet would calculate is told as text
     assert rows == [
-        ["file", "row", "column", "kind", "reason"],
-        ["1.csv", "2", "label", "unknown class",
+        ["status", "file", "row", "column", "kind", "value", "nearest", "reason"],
+        ["refused", "1.csv", "2", "label", "unknown class", "ezcema", "eczema",
          'unknown class "ezcema" (5 known; nearest "eczema")'],
-        ["2.csv", "2", "", "not a proper CSV",
-         "2 cells where the header has 5; quote cells that hold commas"],
+        ["refused", "2.csv", "2", "", "wrong number of cells", "", "",
+         "2 cells where the header has 5; fill it up"],
+        ["refused", "3.csv", "2", "image_uuid", "formula", formula, "",
+         '"=1+1" is a formula; write the id itself'],
     ]  # fmt: skip
     write_refusals(path, ())
-    assert path.read_text() == "file,row,column,kind,reason\n"
+    assert path.read_text() == "status,file,row,column,kind,value,nearest,reason\n"
+
+
+def test_spellings_of_one_reviewer_are_one_reviewer(put: Put, read: Read) -> None:
+    """Or a person who writes the name in two ways would confirm himself."""
+    put("1.csv", "a,Dr Ada,acne,,\nb,dr_ada,acne,,\n")
+    first = read()
+    put("2.csv", "a,DR-ADA,acne,,\n")
+    second = read(first.reviews)
+    assert second.version == first.version
+    assert second.reviews["reviewer"].to_list() == ["DR-ADA", "DR-ADA"]
+    put("3.csv", "a,dr ada,tinea,,\n")
+    third = read(second.reviews)
+    assert [r.place for r in third.refusals] == ["3.csv row 2, column label: contradicts 1.csv"]
+    assert read(third.reviews).reviews.equals(third.reviews)
+
+
+def test_a_file_saved_over_by_another_reviewer_is_a_warning(put: Put, read: Read) -> None:
+    put("derm_review_BLIND.csv", "a,Ada,acne,,\nb,Ada,tinea,,\n")
+    put("kim.csv", "a,Kim,acne,,\n")
+    first = read()
+    assert first.warnings == ()
+    put("derm_review_BLIND.csv", "a,Zoe,acne,,\nb,Zoe,tinea,,\n")
+    second = read(first.reviews)
+    assert [w.place for w in second.warnings] == [
+        "derm_review_BLIND.csv, column reviewer: another reviewer than before"
+    ]
+    assert "2 judgements by 'Ada' are withdrawn, the file is now of 'Zoe'" in str(
+        second.warnings[0]
+    )
+    assert set(second.reviews["reviewer"]) == {"Kim", "Zoe"}
+
+
+def test_a_file_that_changed_hands_in_part_or_was_renamed_is_no_warning(
+    put: Put, read: Read
+) -> None:
+    put("1.csv", "a,Ada,acne,,\nb,Ada,tinea,,\n")
+    first = read()
+    put("1.csv", "a,Zoe,acne,,\nb,Ada,tinea,,\n")
+    assert read(first.reviews).warnings == ()
+    put("1.csv", "a,Zoe,acne,,\n")
+    put("2.csv", "a,Ada,acne,,\nb,Ada,tinea,,\n")
+    assert read(first.reviews).warnings == ()

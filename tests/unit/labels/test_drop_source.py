@@ -36,6 +36,19 @@ def test_a_file_over_the_cap_is_seen_and_not_read(
     assert [f.data is None for f in read_files(str(tmp_path))] == [False, True]
 
 
+def test_more_than_fits_into_memory_is_not_read_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: Bucket
+) -> None:
+    monkeypatch.setattr(drop_source, "MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(drop_source, "MAX_DROP_BYTES", 1 << 20)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_bytes(b"x" * (1 << 20))
+        bucket.objects[f"in/{name}"] = b"x" * (1 << 20)
+    for uri in (str(tmp_path), "s3://labels/in"):
+        with pytest.raises(DropUnreadable, match="2 MiB of review files, over 1 MiB"):
+            read_files(uri)
+
+
 def test_a_file_that_vanishes_after_listing_is_as_if_never_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
