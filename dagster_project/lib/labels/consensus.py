@@ -35,8 +35,9 @@ def clean_labels(given: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     (N,) in the order of ``given``: ``image_uuid, label, given_label, status`` (one of
-    :data:`STATUSES`), ``n_reviews`` (``unsure`` included), ``agreement`` (votes of the leading
-    option / all votes, in (0, 1]; null where there are no votes).
+    :data:`STATUSES`), ``n_reviews`` (``unsure`` included), ``n_votes``, ``agreement`` (votes of
+    the leading option / all votes, in (0, 1]; null where there are no votes), ``source``
+    (``consensus`` where the votes decide, else ``given``).
 
     >>> given = pl.DataFrame({"image_uuid": ["a", "b"], "label": ["acne", "acne"]})
     >>> reviews = pl.DataFrame(
@@ -48,7 +49,7 @@ def clean_labels(given: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
     joined = (
         given.select("image_uuid", given_label="label")
         .join(_votes(reviews), on="image_uuid", how="left", maintain_order="left")
-        .with_columns(pl.col("n_reviews").fill_null(0).cast(pl.Int64))
+        .with_columns(pl.col("n_reviews", "n_votes").fill_null(0).cast(pl.Int64))
     )
     wins = pl.col("winner")
     status = (
@@ -75,18 +76,21 @@ def clean_labels(given: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
         "given_label",
         status.alias("status"),
         "n_reviews",
+        "n_votes",
         "agreement",
+        source=pl.when(wins.is_not_null()).then(pl.lit("consensus")).otherwise(pl.lit("given")),
     )
 
 
 def _votes(reviews: pl.DataFrame) -> pl.DataFrame:
-    """``image_uuid, n_reviews, agreement, winner``; no winner where two options lead."""
+    """``image_uuid, n_reviews, n_votes, agreement, winner``; none wins where two options lead."""
     total = reviews.group_by("image_uuid").agg(n_reviews=pl.len())
     per_option = (
         reviews.filter(pl.col("label") != UNSURE).group_by("image_uuid", "label").agg(n=pl.len())
     )
     leads = pl.col("n") == pl.col("n").max()
     options = per_option.group_by("image_uuid").agg(
+        n_votes=pl.col("n").sum(),
         agreement=pl.col("n").max() / pl.col("n").sum(),
         winner=pl.when(leads.sum() == 1).then(pl.col("label").filter(leads).first()),
     )

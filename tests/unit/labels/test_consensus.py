@@ -54,6 +54,8 @@ def test_the_votes_decide(votes: str, label: str, status: str, agreement: float 
         "given_label": "acne",
         "status": status,
         "n_reviews": len(votes.split()),
+        "n_votes": len(votes.replace("unsure", "").split()),
+        "source": "given" if status in ("given", "tie", "unsure") else "consensus",
         "agreement": pytest.approx(agreement) if agreement else None,
     }
 
