@@ -214,6 +214,16 @@ class Settings(BaseSettings):
         return self.store / "looks.jsonl"
 
     @property
+    def label_history(self) -> Path:
+        """The history of label versions."""
+        return self.store / "label_history.jsonl"
+
+    @property
+    def manifests_dir(self) -> Path:
+        """Manifests for the next training, one folder a version, and the link ``latest``."""
+        return self.store / "manifests"
+
+    @property
     def releases_dir(self) -> Path:
         """Released thresholds, one folder a release, and the links ``latest`` and ``current``."""
         return self.store / "releases"

@@ -5,6 +5,7 @@ Does not: reading a review file, consensus (``lib.labels``); starting a refit (`
 Concept: nothing downstream reads the live drop; a snapshot cannot change under a running fit.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -43,6 +44,18 @@ def read_drop(settings: Settings, index: StoredTable) -> "Drop":
     )
 
 
+def publish_refusals(settings: Settings, drop: "Drop") -> Path:
+    """The faults of the drop as it is now, in the report folder, for those who mend the files.
+
+    The sensor calls it too: a refused file alone starts no refit.
+    """
+    from dagster_project.lib.labels.drop import write_refusals
+
+    path = settings.report_dir / "label_drop_refusals.csv"
+    write_refusals(path, drop.refusals)
+    return path
+
+
 @dg.asset(group_name="labels", kinds={"csv"}, owners=["team:dermatology"], code_version="1")
 def expert_reviews(
     context: dg.AssetExecutionContext,
@@ -50,21 +63,21 @@ def expert_reviews(
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
     """Snapshot of the accepted reviews; its version is the hash of what was accepted."""
-    from dagster_project.lib.labels.drop import write_refusals
-
     drop = read_drop(settings, dataset_index)
     for refusal in drop.refusals:
         context.log.warning(f"left out: {refusal.place}")
-    refused = settings.report_dir / "label_drop_refusals.csv"
-    write_refusals(refused, drop.refusals)
+    refused = publish_refusals(settings, drop)
+    n_refused = len({refusal.file for refusal in drop.refusals})
     return dg.MaterializeResult(
-        value=StoredTable.of(drop.reviews, {"version": drop.version}),
+        value=StoredTable.of(
+            drop.reviews, {"version": drop.version, "files_refused": str(n_refused)}
+        ),
         data_version=dg.DataVersion(drop.version),
         metadata={
             "reviews": drop.reviews.height,
             "images_reviewed": drop.reviews["image_uuid"].n_unique(),
             "reviewers": drop.reviews["reviewer"].n_unique(),
-            "files_refused": len({refusal.file for refusal in drop.refusals}),
+            "files_refused": n_refused,
             **show.link(refused, settings),
         },
     )
