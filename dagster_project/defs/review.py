@@ -6,6 +6,8 @@ Concept: a packet asks about the test split by default, because only its labels 
 it is frozen, and never part of a refit.
 """
 
+from pathlib import Path
+
 import dagster as dg
 
 from dagster_project.defs import show
@@ -49,7 +51,10 @@ def review_packet(
     return dg.MaterializeResult(
         value=StoredTable.of(pl.DataFrame({"packet": [packet], "folder": [summary["folder"]]})),
         data_version=dg.DataVersion(packet),
-        metadata=show.scalars({k: v for k, v in summary.items() if isinstance(v, (int, str))}),
+        metadata={
+            **show.scalars({k: v for k, v in summary.items() if isinstance(v, (int, str))}),
+            **show.packet_links(Path(str(summary["folder"])), settings),
+        },
     )
 
 
