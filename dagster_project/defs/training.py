@@ -90,7 +90,13 @@ def _shown(
     }
 
 
-@dg.asset(group_name="labels", kinds={"json"}, owners=["team:data-science"], code_version="1")
+@dg.asset(
+    group_name="labels",
+    kinds={"json"},
+    owners=["team:data-science"],
+    code_version="1",
+    op_tags={"dagster/priority": "-1"},  # after the release, which a blocked fit does not have
+)
 def label_history(
     settings: dg.ResourceParam[Settings],
     expert_reviews: StoredTable,
