@@ -24,6 +24,7 @@ from dagster_project.defs import (
     review,
     schedules,
     thresholds,
+    training,
 )
 from dagster_project.settings import Settings, load_settings
 
@@ -42,6 +43,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
             *thresholds.ASSETS,
             *release.ASSETS,
             *approval.ASSETS,
+            *training.ASSETS,
         ],
         asset_checks=[
             *model.CHECKS,

@@ -19,6 +19,8 @@ from dagster_project.lib.inference.precision import SHORT
 
 DEMO_ROOT = Path(".demo")
 SETTINGS_FILE = "settings.env"
+PACKETS, HAND_OUT = "packets", "hand_out"
+"""The folder of review packets, and the part of each that leaves the house."""
 
 
 def _variable(name: str, default: Any, description: str, **constraints: Any) -> Any:
@@ -167,7 +169,8 @@ class Settings(BaseSettings):
     photos_in_ui: bool = _variable(
         "TIER_REFIT_PHOTOS_IN_UI",
         True,
-        "Show a thumbnail of the worst candidates in the UI: small photographs of patients.",
+        "Show a thumbnail of the worst candidates in the UI, and let `make ui` serve review "
+        "packets on loopback: photographs of patients.",
     )
     deployed_confident: float | None = _variable(
         "TIER_CONFIDENT_THRESHOLD", None, "Deployed value, for comparison.", ge=0, le=1
@@ -272,7 +275,7 @@ class Settings(BaseSettings):
     @property
     def packets_dir(self) -> Path:
         """Review packets and their keys, one frozen folder a packet."""
-        return self.store / "packets"
+        return self.store / PACKETS
 
     @property
     def report_dir(self) -> Path:
@@ -283,6 +286,16 @@ class Settings(BaseSettings):
     def looks(self) -> Path:
         """The ledger of looks at the test rows."""
         return self.store / "looks.jsonl"
+
+    @property
+    def label_history(self) -> Path:
+        """The history of label versions."""
+        return self.store / "label_history.jsonl"
+
+    @property
+    def manifests_dir(self) -> Path:
+        """Manifests for the next training, one folder a version, and the link ``latest``."""
+        return self.store / "manifests"
 
     @property
     def releases_dir(self) -> Path:

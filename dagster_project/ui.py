@@ -1,9 +1,10 @@
-"""`make ui`: the guarded Dagster webserver, the daemon, and the report folder, on 127.0.0.1.
+"""`make ui`: the guarded Dagster webserver, the daemon, reports and packets, on 127.0.0.1.
 
 Belongs: starting and stopping the three processes a person needs to look at results.
 Does not: definitions, production hosting (an SSO proxy in front, ``--read-only`` for viewers).
 Concept: the webserver has no authentication and takes any Host and Origin, so any page the user
-visits could launch runs through it; a small ASGI guard lets only its own pages in.
+visits could launch runs through it; a small ASGI guard lets only its own pages in. Of a packet only
+what is handed out is served, never the key that lies beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from dagster_project.settings import DEMO_ROOT, use_settings_of
+from dagster_project.settings import DEMO_ROOT, HAND_OUT, PACKETS, use_settings_of
 
 HOST = "127.0.0.1"
 APP_FACTORY = "create_app_from_workspace_process_context"
@@ -89,24 +90,72 @@ def serve_webserver(arguments: list[str]) -> None:
     cli.cli(arguments, standalone_mode=False)
 
 
+def embedded(site: str | None, mode: str | None) -> bool:
+    """Whether a request is another page's way of using a file: as an image or a script in it.
+
+    A person who follows a link navigates; our own pages are of the same origin.
+
+    Parameters
+    ----------
+    site, mode : the headers ``Sec-Fetch-Site`` and ``Sec-Fetch-Mode``; None where not sent.
+    """
+    return site not in (None, "same-origin", "none") and mode != "navigate"
+
+
 class _Reports(SimpleHTTPRequestHandler):
-    """Static files, loopback names only, no log line for each request."""
+    """Static files, loopback names only, no log line for each request.
+
+    The report folder is the root. ``/packets/<packet>/hand_out/...`` are files of the packets.
+    """
+
+    def __init__(self, *args: Any, packets: Path | None = None, **options: Any) -> None:
+        self.packets = packets
+        super().__init__(*args, **options)
 
     def send_head(self) -> BytesIO | BinaryIO | None:
-        """Serve a file (GET and HEAD) unless the Host is foreign."""
-        if self.headers.get("Host", "").rsplit(":", 1)[0] in LOOPBACK_NAMES:
+        """Serve a file (GET and HEAD) unless the Host is foreign or another page embeds it."""
+        if self.headers.get("Host", "").rsplit(":", 1)[0] not in LOOPBACK_NAMES:
+            self.send_error(403, "foreign Host")
+        elif embedded(self.headers.get("Sec-Fetch-Site"), self.headers.get("Sec-Fetch-Mode")):
+            self.send_error(403, "not for another page")
+        else:
             return super().send_head()
-        self.send_error(403, "foreign Host")
         return None
+
+    def translate_path(self, path: str) -> str:
+        """The file of an address; what must not be served has an empty name, which is no file."""
+        plain = Path(super().translate_path(path))  # in the report folder, whatever dots it holds
+        inside = plain.relative_to(self.directory).parts
+        if inside[:1] != (PACKETS,):
+            return super().translate_path(path)
+        found = hand_out_file(self.packets, inside[1:])
+        return "" if found is None else str(found)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
         """Say nothing."""
 
 
-def serve_reports(folder: Path, port: int) -> ThreadingHTTPServer:
-    """Serve ``folder`` in the background; the caller shuts it down."""
+def hand_out_file(packets: Path | None, parts: Sequence[str]) -> Path | None:
+    """``<packet>/hand_out/...`` if it lies there really; None for anything else, the key above all.
+
+    Parameters
+    ----------
+    packets : the folder of all packets; None serves none.
+    parts : of the address, behind ``/packets/``.
+    """
+    if packets is None or len(parts) < 3 or parts[1] != HAND_OUT:
+        return None
+    root = (packets / parts[0] / HAND_OUT).resolve()
+    found = (packets / Path(*parts)).resolve()
+    safe = root.parent.parent == packets.resolve() and found.is_relative_to(root)
+    return found if safe and found.is_file() else None
+
+
+def serve_reports(folder: Path, port: int, packets: Path | None = None) -> ThreadingHTTPServer:
+    """Serve ``folder``, and what packets hand out, in the background; the caller shuts it down."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = ThreadingHTTPServer((HOST, port), partial(_Reports, directory=str(folder)))
+    handler = partial(_Reports, directory=str(folder.absolute()), packets=packets)
+    server = ThreadingHTTPServer((HOST, port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
@@ -125,7 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # where the links in metadata point, whatever the webserver's port is
     report_port = urlsplit(settings.report_url).port or 80
     try:
-        reports = serve_reports(settings.report_dir, report_port)
+        packets = settings.packets_dir if settings.photos_in_ui else None
+        reports = serve_reports(settings.report_dir, report_port, packets)
     except OSError as error:
         print(f"port {report_port} ({error.strerror}): set TIER_REFIT_REPORT_URL", file=sys.stderr)
         return 2

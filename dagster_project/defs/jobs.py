@@ -24,6 +24,8 @@ REFIT = (
     "tier_report",
     "threshold_release",
     "evaluation_summary",
+    "cleaned_manifest",
+    "label_history",
 )
 """What depends on labels: never a dump; never ``review_packet``, which is frozen under review."""
 

@@ -1,7 +1,7 @@
 """The label sensor: refit whenever what is wanted is not what was fitted. Level-triggered.
 
 Belongs: deciding, from the drop and the event log, whether to start one refit, wait, or stop.
-Does not: reading a review file (``lib.labels``), fitting.
+Does not: reading a review file (``lib.labels``), the words of a tick (``tick_words``), fitting.
 Concept: each tick compares four values (labels in the drop, the model and the dataset of the
 shards, the number of shards) with those that the newest ``tier_thresholds`` recorded as it read
 them. No edge can be lost to a tick boundary, a run in flight, a failed run or a reload.
@@ -11,22 +11,29 @@ failed refit is never retried (``docs/automation.md``).
 """
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
-from dagster_project.defs import jobs
+from dagster_project.defs import jobs, tick_words
 from dagster_project.defs.labels import labels_version, read_drop, report_drop
 from dagster_project.defs.parquet_io import read_stored, table_path
 from dagster_project.defs.probabilities import DUMPS, shard_keys
-from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.errors import InputError
 from dagster_project.lib.files import digest
 from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster_project.lib.labels.drop import Drop
 
 MAX_ATTEMPTS = 2
 """Automatic attempts at one wanted state; then a person looks, or new labels start afresh."""
 
 WANTED_TAG = "tier_refit/wanted"
+WHY_TAG = "tier_refit/why"
+"""A tick that starts a run shows no text but its log; the run carries the same words."""
+
 ACTIVE = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.CANCELING]
 BUSY_ASSETS = {dg.AssetKey("tier_thresholds"), *(dg.AssetKey(name) for name in DUMPS.values())}
 BUSY_JOBS = {jobs.REFIT_JOB, jobs.DUMP_JOB}
@@ -53,8 +60,8 @@ class Basis:
         return digest(asdict(self))
 
 
-def wanted_basis(instance: dg.DagsterInstance, settings: Settings) -> tuple[Basis, list[str]]:
-    """The basis of a fit made now, and what to say of the drop, whose report is renewed.
+def wanted_basis(instance: dg.DagsterInstance, settings: Settings) -> tuple[Basis, "Drop"]:
+    """The basis of a fit made now, and the drop that it was read from.
 
     Raises
     ------
@@ -66,16 +73,18 @@ def wanted_basis(instance: dg.DagsterInstance, settings: Settings) -> tuple[Basi
     dataset = _newest(instance, "dataset_index")
     given = _newest(instance, "given_labels")
     if dataset is None or given is None:
-        raise NotReadyError("waiting for dataset_index and given_labels: materialize them")
+        raise NotReadyError("waiting for dataset_index and given_labels: run dataset_job")
     dataset_version = _version(dataset)
     tree_hash = common_model(instance, settings, "test", dataset_version)
     try:
         drop = read_drop(settings, read_stored(settings, "dataset_index"))
     except DropUnreadable as error:
-        raise NotReadyError(f"the label drop cannot be read now: {error}") from error
+        raise NotReadyError(
+            f"the label drop cannot be read now: {error}. The thresholds stay as they are; the "
+            "next tick tries again"
+        ) from error
     version = labels_version(settings, _version(given), drop.version)
-    basis = Basis(version, tree_hash, dataset_version, settings.num_shards)
-    return basis, report_drop(settings, drop)
+    return Basis(version, tree_hash, dataset_version, settings.num_shards), drop
 
 
 def common_model(
@@ -90,22 +99,24 @@ def common_model(
     """
     asset = DUMPS[split]
     models: dict[str, str] = {}
-    waiting = []
+    missing, other = [], []
     for key in shard_keys(settings):
         event = _newest(instance, asset, key)
         if event is None or not table_path(settings, asset, key).is_file():
-            waiting.append(key)
+            missing.append(key)
             continue
         values = {name: entry.value for name, entry in event.metadata.items()}
         models[key] = str(values.get("model_tree_hash"))
         read = (values.get("dataset_version"), values.get("n_shards"))
         if read != (dataset_version, settings.num_shards):
-            waiting.append(key)
-    if waiting:
-        raise NotReadyError(f"waiting for {asset} shards {some(waiting, 16)} of {dataset_version}")
+            other.append(key)
+    if missing or other:
+        raise NotReadyError(tick_words.shards(asset, missing, other, settings.num_shards))
     if len(set(models.values())) != 1:
         found = ", ".join(f"{key}: {model[:12]}" for key, model in sorted(models.items()))
-        raise NotReadyError(f"{asset} shards are of different models ({found}): dump them again")
+        raise NotReadyError(
+            f"{asset} shards are of different models ({found}): run dump_job for the older ones"
+        )
     return next(iter(models.values()))
 
 
@@ -122,41 +133,49 @@ def fitted_basis(instance: dg.DagsterInstance) -> Basis | None:
     return _basis_of(record.asset_materialization) if done else None
 
 
-def attempts(instance: dg.DagsterInstance, wanted: Basis) -> tuple[int, int]:
-    """Runs ever started for ``wanted``, and how many since it was last fitted as wanted.
+def attempts(instance: dg.DagsterInstance, wanted: Basis) -> tuple[list[dg.DagsterRun], int]:
+    """Runs ever started for ``wanted``, newest first; how many since it was fitted as wanted.
 
     A run that succeeded but fitted something else counts as a failed attempt; a revert to labels
     that were once fitted starts afresh.
     """
-    runs = instance.get_runs(dg.RunsFilter(tags={WANTED_TAG: wanted.key}), limit=RUNS_SEEN)
+    runs = list(instance.get_runs(dg.RunsFilter(tags={WANTED_TAG: wanted.key}), limit=RUNS_SEEN))
     failed = 0
     for run in runs:
         if run.status == Status.SUCCESS and _fitted_by(instance, run.run_id) == wanted:
             break
         failed += 1
-    return len(runs), failed
+    return runs, failed
 
 
-def busy(instance: dg.DagsterInstance) -> bool:
-    """Whether a refit or a dump is queued or running."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=ACTIVE), limit=RUNS_SEEN)
-    return any(r.job_name in BUSY_JOBS or BUSY_ASSETS & (r.asset_selection or set()) for r in runs)
+def busy(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """A refit or a dump that is queued or running."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE), limit=RUNS_SEEN):
+        if run.job_name in BUSY_JOBS or BUSY_ASSETS & (run.asset_selection or set()):
+            return run
+    return None
 
 
-def train_side_is_current(instance: dg.DagsterInstance, settings: Settings, wanted: Basis) -> bool:
-    """Whether every train shard belongs to the model and dataset of this refit."""
+def train_side_waits(instance: dg.DagsterInstance, settings: Settings, wanted: Basis) -> str | None:
+    """Why the train side cannot join this refit; None if every train shard is of its basis."""
     try:
         model = common_model(instance, settings, "train", wanted.dataset_version)
-    except NotReadyError:
-        return False
-    return model == wanted.model_tree_hash
+    except NotReadyError as error:
+        return str(error)
+    if model == wanted.model_tree_hash:
+        return None
+    return f"its shards are of model {model[:12]}"
 
 
 @dg.sensor(
     job_name=jobs.REFIT_JOB,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts one refit when labels, model, dataset or shards are not those last fitted.",
+    description=(
+        "Starts one refit when labels, model, dataset or shards are not those last fitted. Each "
+        "tick says why it did not; why it did is in the tick's log and in the run's tag "
+        f"{WHY_TAG}."
+    ),
 )
 def label_sensor(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
@@ -164,30 +183,40 @@ def label_sensor(
     """Compare wanted and fitted; start at most one refit; never raise on what the world does."""
     instance = context.instance
     try:
-        wanted, told = wanted_basis(instance, settings)
+        wanted, drop = wanted_basis(instance, settings)
     except (NotReadyError, InputError) as error:
         return dg.SkipReason(str(error))
-    for reason in told:
-        context.log.warning(reason)
+    _report(context, settings, drop)
     fitted = fitted_basis(instance)
     if wanted == fitted:
-        return dg.SkipReason(f"thresholds already fitted on labels {wanted.label_version}")
-    if busy(instance):
-        return dg.SkipReason("a refit or a dump is in progress; labels are looked at after it")
-    started, failed = attempts(instance, wanted)
+        return dg.SkipReason(tick_words.nothing_new(wanted, drop))
+    run = busy(instance)
+    if run is not None:
+        return dg.SkipReason(tick_words.wait_for(run, wanted, fitted, drop))
+    runs, failed = attempts(instance, wanted)
     if failed >= MAX_ATTEMPTS:
-        return dg.SkipReason(
-            f"labels {wanted.label_version}: {failed} refits did not end in released thresholds "
-            "on them; mend the cause and run refit_job by hand, or drop new labels"
-        )
+        return dg.SkipReason(tick_words.given_up(runs, failed, wanted, drop))
+    train_side = train_side_waits(instance, settings, wanted)
+    attempt = f"{failed + 1} of {MAX_ATTEMPTS}"
+    why = tick_words.starting(wanted, fitted, drop, attempt, train_side)
+    context.log.info(why)
     return dg.RunRequest(
         # unique for each attempt: a bare hash would be deduplicated and a revert never run
-        run_key=f"{wanted.key}:{fitted.key if fitted else 'none'}:{started}",
-        tags={WANTED_TAG: wanted.key},
+        run_key=f"{wanted.key}:{fitted.key if fitted else 'none'}:{len(runs)}",
+        tags={WANTED_TAG: wanted.key, WHY_TAG: why},
         # explicit: with a bare target the run's asset selection stays empty
-        asset_selection=jobs.refit_assets(train_side_is_current(instance, settings, wanted)),
+        asset_selection=jobs.refit_assets(with_train_side=train_side is None),
         asset_check_keys=jobs.REFIT_CHECKS,
     )
+
+
+def _report(context: dg.SensorEvaluationContext, settings: Settings, drop: "Drop") -> None:
+    """What is refused, where people mend it: a refused file alone starts no run for it."""
+    try:
+        for line in report_drop(settings, drop):
+            context.log.warning(line)
+    except OSError as error:
+        context.log.warning(f"the report on refused files was not written: {error.strerror}")
 
 
 def _newest(

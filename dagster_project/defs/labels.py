@@ -9,6 +9,7 @@ Concept: nothing downstream reads the live drop; a snapshot cannot change under 
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -70,14 +71,21 @@ def _snapshot(settings: Settings) -> StoredTable | None:
     return stored
 
 
+def refusals_path(settings: Settings) -> Path:
+    """What is refused and why, in the report folder."""
+    return settings.report_dir / "label_drop_refusals.csv"
+
+
 def report_drop(settings: Settings, drop: "Drop") -> list[str]:
-    """Renew the report beside the drop; what to log, without what stands in a cell.
+    """Renew the reports, beside the drop and in ours; what to log, without what stands in a cell.
 
     Sensor and snapshot both call it: a refused file alone starts no run, and a run may be the only
     thing that reads. It changes nothing where the report is the same.
     """
+    from dagster_project.lib.labels.drop import write_refusals
     from dagster_project.lib.labels.drop_report import publish_report
 
+    write_refusals(refusals_path(settings), drop.refusals, drop.warnings)
     failed = publish_report(settings.labels_uri, drop)
     return [
         *(f"left out of the labels: {refusal.place}" for refusal in drop.refusals),
@@ -122,24 +130,25 @@ def expert_reviews(
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
     """Snapshot of the accepted reviews; its version is the hash of what was accepted."""
-    from dagster_project.lib.labels.drop import write_refusals
-
     drop = read_drop(settings, dataset_index)
     for line in report_drop(settings, drop):
         context.log.warning(line)
-    refused = settings.report_dir / "label_drop_refusals.csv"
-    write_refusals(refused, drop.refusals, drop.warnings)
-    warnings = json.dumps([asdict(warning) for warning in drop.warnings])
+    n_refused = len({refusal.file for refusal in drop.refusals})
+    carried = {
+        "version": drop.version,
+        "files_refused": str(n_refused),
+        "warnings": json.dumps([asdict(warning) for warning in drop.warnings]),
+    }
     return dg.MaterializeResult(
-        value=StoredTable.of(drop.reviews, {"version": drop.version, "warnings": warnings}),
+        value=StoredTable.of(drop.reviews, carried),
         data_version=dg.DataVersion(drop.version),
         metadata={
             "reviews": drop.reviews.height,
             "images_reviewed": drop.reviews["image_uuid"].n_unique(),
             "reviewers": drop.reviews["reviewer"].n_unique(),
-            "files_refused": len({refusal.file for refusal in drop.refusals}),
+            "files_refused": n_refused,
             **_agreement(settings, drop.reviews, dataset_index),
-            **show.link(refused, settings),
+            **show.link(refusals_path(settings), settings),
         },
     )
 

@@ -158,12 +158,22 @@ def dumped_classes(settings: Settings) -> tuple[str, ...]:
     InputError
         No test shard has been dumped.
     """
+    return tuple(json.loads(_dumped(settings)["classes"]))
+
+
+def dumped_model(settings: Settings) -> str:
+    """Tree hash of the model that the test shards are of; errors as :func:`dumped_classes`."""
+    return _dumped(settings)["model_tree_hash"]
+
+
+def _dumped(settings: Settings) -> dict[str, str]:
+    """The metadata of the first test shard that is there."""
     from dagster_project.lib import tables
 
     for key in shard_keys(settings):
         path = table_path(settings, DUMPS["test"], key)
         if path.is_file():
-            return tuple(json.loads(tables.read_metadata(path)["classes"]))
+            return tables.read_metadata(path)
     raise InputError("no test shard has been dumped; run dump_job")
 
 

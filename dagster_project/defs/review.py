@@ -50,7 +50,10 @@ def review_packet(
     return dg.MaterializeResult(
         value=StoredTable.of(pl.DataFrame(row)),
         data_version=dg.DataVersion(summary["packet"]),
-        metadata=_shown(summary),
+        metadata={
+            **_shown(summary),
+            **show.packet_links(Path(summary["folder"]), settings),
+        },
     )
 
 

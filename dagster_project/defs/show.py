@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_project.lib.files import publish_bytes
-from dagster_project.settings import Settings
+from dagster_project.settings import HAND_OUT, PACKETS, Settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,6 +59,26 @@ def link(
     return {
         f"{name} (file)": dg.MetadataValue.path(path),
         f"{name} (link)": dg.MetadataValue.url(f"{settings.report_url}/{relative}"),
+    }
+
+
+def packet_links(folder: Path, settings: Settings) -> dict[str, dg.MetadataValue[Any]]:
+    """Where a packet lies, and the address of each reviewer's page while `make ui` serves it.
+
+    Only ``hand_out`` is ever served: the key that tells which row is which stays a file.
+    """
+    pages = sorted((folder / HAND_OUT).glob("*/index.html")) if settings.photos_in_ui else []
+    addresses = {
+        page.parent.name: page.relative_to(settings.packets_dir).as_posix() for page in pages
+    }
+    return {
+        "packet (folder)": dg.MetadataValue.path(folder),
+        **{
+            f"page of {name} (link)": dg.MetadataValue.url(
+                f"{settings.report_url}/{PACKETS}/{address}"
+            )
+            for name, address in addresses.items()
+        },
     }
 
 

@@ -7,6 +7,7 @@ Concept: row i of a split, in manifest order, belongs to shard i mod n.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +17,8 @@ from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.files import sha256_file
 
 ID_COLUMNS = ("image_uuid", "image_path", "patient_id", "split")
+ABOUT_LABELS = "columns_about_labels"
+"""Parquet metadata of a manifest: a JSON list of columns that say where its labels come from."""
 
 
 def read_manifest(dataset_dir: Path) -> pl.DataFrame:
@@ -49,6 +52,19 @@ def read_manifest(dataset_dir: Path) -> pl.DataFrame:
     return frame
 
 
+def _columns_about_labels(dataset_dir: Path) -> list[str]:
+    path = tables.find_table(dataset_dir, "manifest")
+    if path.suffix != ".parquet":
+        return []
+    try:
+        named = json.loads(tables.read_metadata(path).get(ABOUT_LABELS, "[]"))
+    except ValueError:
+        named = None
+    if not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+        raise InputError(f"{path.name}, metadata {ABOUT_LABELS}: not a JSON list of column names")
+    return [name for name in named if name not in ID_COLUMNS]
+
+
 def _as_text(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     nested = [c for c, dtype in frame.schema.items() if dtype.is_nested()]
     if nested:
@@ -61,16 +77,16 @@ def dataset_index(dataset_dir: Path) -> pl.DataFrame:
 
     Returns
     -------
-    ``image_uuid, image_path, patient_id, split`` and the questionnaire columns, all text.
+    ``image_uuid, image_path, patient_id, split`` and the questionnaire columns, all text. What a
+    cleaned manifest says about its labels (:data:`ABOUT_LABELS`) is left out with them.
 
     Raises
     ------
     InputError
         As :func:`read_manifest`; also a patient in two splits, or an image in none.
     """
-    manifest = read_manifest(dataset_dir).drop("label")
-    if "split" in manifest.columns:
-        manifest = manifest.drop("split")
+    left_out = ["label", "split", *_columns_about_labels(dataset_dir)]
+    manifest = read_manifest(dataset_dir).drop(left_out, strict=False)
     path = tables.find_table(dataset_dir, "splits")
     splits = _as_text(path.name, tables.read_table(path, ["split"]))
     keys = [c for c in ("image_uuid", "patient_id") if c in splits.columns]

@@ -42,6 +42,8 @@ LINEAGE = {
     "approved_release": {"threshold_release"},
     "evaluation_summary": {"scored_test_rows", "tier_thresholds"},
     "policy_preview": {"scored_test_rows"},
+    "cleaned_manifest": {"dataset_index", "cleaned_labels"},
+    "label_history": {"expert_reviews", "cleaned_labels", "tier_thresholds"},
 }
 CHECKS = {
     ("model_artifact", "artifact_complete_and_hashed", True),

@@ -13,10 +13,10 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
-from harness import CLASSES, MODEL_B, Harness
+from harness import CLASSES, MODEL_A, MODEL_B, Harness
 
 from dagster_project.defs import jobs
-from dagster_project.defs.label_sensor import MAX_ATTEMPTS, WANTED_TAG, fitted_basis
+from dagster_project.defs.label_sensor import MAX_ATTEMPTS, WANTED_TAG, WHY_TAG, fitted_basis
 from dagster_project.lib.release import bundle
 from dagster_project.lib.tiers import selection
 
@@ -35,13 +35,14 @@ def skips(harness: Harness, *words: str) -> None:
 def test_no_shard_or_some_shards_start_nothing_and_the_last_one_starts_one_run(
     harness: Harness,
 ) -> None:
-    skips(harness, "waiting", "00", "01", "02")
+    skips(harness, "waiting", "00", "01", "02", "not dumped", "Run dump_job")
     harness.dump(keys=["00", "01"])
     skips(harness, "waiting", "02")
     harness.dump(keys=["02"])
     request = harness.request()
+    assert "no finished refit" in request.tags[WHY_TAG]
     assert harness.run_request(request).success
-    skips(harness, "already fitted")
+    skips(harness, "already fitted", "no review yet", f"model {MODEL_A[:12]}", "3 shards")
 
 
 def test_unchanged_labels_start_nothing(fitted: Harness) -> None:
@@ -70,7 +71,7 @@ def test_new_labels_start_one_refit_of_what_depends_on_labels_and_no_dump(fitted
     assert fitted.count("model_artifact") == 0
     assert fitted.count("tier_thresholds") == 2
     assert fitted.metadata("evaluation_summary")["n_reviewed"] == 5
-    skips(fitted, "already fitted")
+    skips(fitted, "already fitted", "5 reviews by 1 reader; 1 file")
 
 
 def test_a_run_request_names_its_assets_and_checks_and_runs_in_one_process(
@@ -116,6 +117,8 @@ def test_labels_landing_after_the_snapshot_of_a_running_refit_cause_exactly_one_
     fitted.drop("ann.csv", votes(fitted, 2))
     assert fitted.run_request(fitted.request()).success
     assert "in progress" in str(said[0])
+    assert "3 reviews by 2 readers; 2 files" in str(said[0])
+    assert "not lost" in str(said[0])
     assert fitted.metadata("expert_reviews")["reviewers"] == 1
     fitted.refit()
     assert fitted.metadata("expert_reviews")["reviewers"] == 2
@@ -132,7 +135,7 @@ def test_a_refit_or_dump_in_progress_is_waited_for(fitted: Harness, asset: str) 
         status=DagsterRunStatus.STARTED,
         asset_selection=frozenset({dg.AssetKey(asset)}),
     )
-    skips(fitted, "in progress")
+    skips(fitted, "in progress", run.run_id[:8], "(started)")
     fitted.instance.report_run_canceled(run)
     fitted.request()
 
@@ -145,7 +148,8 @@ def test_a_refit_that_fails_is_tried_twice_and_then_stops_with_a_reason(ready: H
         keys.add(request.run_key)
         assert not ready.run_request(request).success
     assert len(keys) == MAX_ATTEMPTS, "equal run keys would be deduplicated and never run"
-    skips(ready, "2 refits", "refit_job")
+    newest = ready.instance.get_runs(limit=1)[0]
+    skips(ready, "2 refits", "refit_job", newest.run_id[:8], "(failure)", "by hand")
     # new labels start afresh
     mend_policy(ready)
     ready.drop("ann.csv", votes(ready, 1))
@@ -195,6 +199,7 @@ def test_going_back_to_older_labels_refits_each_time(fitted: Harness) -> None:
         fitted.drop("ann.csv", votes(fitted, 3, CLASSES[1]))
         fitted.refit()
     assert fitted.count("tier_thresholds") == 1 + 2 * (MAX_ATTEMPTS + 1)
+    assert fitted.metadata("label_history")["versions"] == 1 + 2 * (MAX_ATTEMPTS + 1)
 
 
 def test_a_refused_file_beside_a_good_one_refits_once_and_its_last_content_stays(
@@ -204,7 +209,12 @@ def test_a_refused_file_beside_a_good_one_refits_once_and_its_last_content_stays
     fitted.drop("bob.csv", [(fitted.test_images()[9], "bob", CLASSES[1])])
     fitted.refit()
     fitted.drop("ann.csv", [*votes(fitted, 3), (fitted.test_images()[3], "ann", "ecsema")])
-    skips(fitted, "already fitted")
+    place = "ann.csv row 5, column label: unknown class"
+    skips(fitted, "already fitted", "2 files, 1 of them refused", place, "stays in force")
+    # alone it starts no run, and its cells are in the report all the same
+    report = fitted.settings.report_dir / "label_drop_refusals.csv"
+    assert "ecsema" in report.read_text()
+    assert "ecsema" not in str(fitted.tick())
     fitted.drop("bob.csv", [(fitted.test_images()[9], "bob", CLASSES[2])])
     result = fitted.refit()
     assert fitted.metadata("expert_reviews")["images_reviewed"] == 5
@@ -229,7 +239,10 @@ def test_shards_of_different_models_are_said_and_start_nothing(fitted: Harness) 
     fitted.dump(keys=["01"], model=MODEL_B)
     skips(fitted, "different models", "bbbbbbbbbbbb")
     fitted.dump(keys=["00", "02"], model=MODEL_B)
-    fitted.refit()
+    request = fitted.request()
+    assert f"model {MODEL_B[:12]} where {MODEL_A[:12]} was fitted" in request.tags[WHY_TAG]
+    assert "labels" not in request.tags[WHY_TAG].split("(")[0]
+    assert fitted.run_request(request).success
     basis = fitted_basis(fitted.instance)
     assert basis is not None
     assert basis.model_tree_hash == MODEL_B
@@ -241,7 +254,7 @@ def test_another_number_of_shards_waits_for_a_whole_new_dump(fitted: Harness) ->
     from dagster_project.definitions import build_definitions
 
     changed = Harness(fitted.instance, fewer, build_definitions(fewer))
-    skips(changed, "waiting", "00", "01")
+    skips(changed, "waiting", "00", "01", "another dataset or number of shards")
     changed.dump()
     changed.refit()
     assert changed.metadata("scored_test_rows")["n_scored"] == len(changed.test_images())
@@ -268,7 +281,9 @@ def test_relabelled_dataset_refits_without_a_new_dump(fitted: Harness) -> None:
 def test_train_side_assets_join_only_when_all_train_shards_are_current(fitted: Harness) -> None:
     fitted.dump("train", keys=["00", "01"])
     fitted.drop("ann.csv", votes(fitted, 1))
-    assert dg.AssetKey("mislabel_candidates") not in (fitted.request().asset_selection or ())
+    without = fitted.request()
+    assert dg.AssetKey("mislabel_candidates") not in (without.asset_selection or ())
+    assert "train side is left out" in without.tags[WHY_TAG]
     fitted.dump("train", keys=["02"])
     request = fitted.request()
     assert dg.AssetKey("mislabel_candidates") in (request.asset_selection or ())
@@ -286,7 +301,7 @@ def test_a_drop_that_cannot_be_read_is_a_skip_and_never_an_exception(
         raise drop.DropUnreadable("s3://b/p: timed out")
 
     monkeypatch.setattr(drop, "read_drop", fails)
-    skips(fitted, "cannot be read now", "timed out")
+    skips(fitted, "cannot be read now", "timed out", "tries again")
 
 
 def forge(harness: Harness, key: str) -> None:
@@ -325,6 +340,8 @@ def test_a_refit_that_dies_after_its_fit_is_tried_again(
     fitted.refit()
     assert fitted.count("threshold_release") == 2
     skips(fitted, "already fitted")
+    # the attempt that died is the same line of the history as the one that went through
+    assert fitted.metadata("label_history")["versions"] == 2
 
 
 def test_a_model_that_is_synced_but_not_dumped_disturbs_nothing(fitted: Harness) -> None:
@@ -354,5 +371,12 @@ def test_a_refused_file_leaves_no_cell_of_it_in_the_event_log(fitted: Harness) -
 
 
 def test_runs_of_the_sensor_carry_what_they_are_for(fitted: Harness) -> None:
-    fitted.drop("ann.csv", votes(fitted, 1))
-    assert fitted.request().tags[WANTED_TAG]
+    """A tick that asks for a run shows no words of its own: its log and the run's tag do."""
+    basis = fitted_basis(fitted.instance)
+    assert basis is not None
+    fitted.drop("ann.csv", votes(fitted, 3))
+    tags = fitted.request().tags
+    assert tags[WANTED_TAG]
+    assert f"where {basis.label_version[:12]} was fitted" in tags[WHY_TAG]
+    assert "3 reviews by 1 reader; 1 file" in tags[WHY_TAG]
+    assert f"Attempt 1 of {MAX_ATTEMPTS}" in tags[WHY_TAG]

@@ -190,12 +190,34 @@ def test_the_webserver_still_makes_its_app_where_the_guard_is_put(
     assert sent[0]["status"] == 403
 
 
-@pytest.fixture
-def reports(tmp_path: Path) -> Iterator[http.client.HTTPConnection]:
-    """A connection to a served folder with one file in it."""
-    server = ui.serve_reports(tmp_path / "report", 0)
+PACKET = "packets/0123456789abcdef"
+PAGE = f"/{PACKET}/hand_out/reader_a/index.html"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report folder with one file in it, and a packet with its key beside it."""
+    tmp_path = tmp_path_factory.mktemp("store")
+    (tmp_path / "report").mkdir()
     (tmp_path / "report" / "tiers.csv").write_text("n\n1\n")
     (tmp_path / "secret.txt").write_text("not for the browser")
+    handed = tmp_path / PACKET / "hand_out" / "reader_a"
+    handed.mkdir(parents=True)
+    (handed / "index.html").write_text("the page")
+    (handed / "packet.js").write_text("the rows")
+    for name in ("key.parquet", "frame.parquet", "summary.json", "hand_out_not"):
+        (tmp_path / PACKET / name).write_text("which row is which")
+    (handed / "link.parquet").symlink_to(tmp_path / PACKET / "key.parquet")
+    (tmp_path / "packets" / "away").symlink_to(tmp_path)
+    (tmp_path / "hand_out").mkdir()
+    (tmp_path / "hand_out" / "x.txt").write_text("which row is which")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def reports(served: Path) -> Iterator[http.client.HTTPConnection]:
+    """A connection to both."""
+    server = ui.serve_reports(served / "report", 0, served / "packets")
     assert server.server_address[0] == "127.0.0.1"
     yield http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
     server.shutdown()
@@ -229,6 +251,74 @@ def test_a_report_is_not_served_to_a_foreign_host(
 
 def test_nothing_beside_the_report_folder_is_served(reports: http.client.HTTPConnection) -> None:
     assert ask(reports, "/../secret.txt")[0] == 404
+
+
+def test_what_a_packet_hands_out_is_served(reports: http.client.HTTPConnection) -> None:
+    assert ask(reports, PAGE) == (200, b"the page")
+    assert ask(reports, f"/{PACKET}/hand_out/reader_a/packet.js") == (200, b"the rows")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/{PACKET}/{name}" for name in ("key.parquet", "frame.parquet", "summary.json")),
+        f"/{PACKET}/hand_out/../key.parquet",
+        f"/{PACKET}/hand_out/%2e%2e/key.parquet",
+        f"/{PACKET}/hand_out/..%2fkey.parquet",
+        f"/{PACKET}/hand_out/reader_a/link.parquet",
+        f"/{PACKET}/hand_out/reader_a/../../key.parquet",
+        f"//{PACKET}//key.parquet",
+        f"/tiers.csv/../{PACKET}/key.parquet",
+        "/packets/away/hand_out/x.txt",
+        "/packets/../packets/../hand_out/x.txt",
+        *("/packets", "/packets/", f"/{PACKET}", f"/{PACKET}/", f"/{PACKET}/hand_out"),
+        *(f"/{PACKET}/hand_out/", f"/{PACKET}/hand_out/reader_a", f"/{PACKET}/hand_out/reader_a/"),
+    ],
+)
+def test_neither_the_key_nor_a_list_of_a_packet_is_served(
+    reports: http.client.HTTPConnection, path: str
+) -> None:
+    status, body = ask(reports, path)
+    assert status == 404
+    assert b"which row" not in body
+    assert b"key" not in body
+
+
+def test_packets_are_not_served_where_photographs_stay_out_of_the_ui(served: Path) -> None:
+    parts = PAGE.split("/")[2:]
+    assert ui.hand_out_file(served / "packets", parts) is not None
+    assert ui.hand_out_file(None, parts) is None
+
+
+FOLLOWED = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+
+
+@pytest.mark.parametrize("path", [PAGE, "/tiers.csv"])
+def test_another_page_can_link_to_a_file_and_not_embed_it(
+    reports: http.client.HTTPConnection, path: str
+) -> None:
+    assert ask(reports, path, **FOLLOWED)[0] == 200
+    own = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors"}
+    assert ask(reports, path, **own)[0] == 200
+    for site in ("cross-site", "same-site"):
+        fetched = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
+        status, body = ask(reports, path, **fetched)
+        assert (status, b"the page" in body) == (403, False)
+
+
+def test_the_links_of_a_packet_are_addresses_that_are_served(
+    reports: http.client.HTTPConnection, served: Path
+) -> None:
+    from dagster_project.defs import show
+    from dagster_project.settings import Settings
+
+    settings = Settings(store=served, report_url="")
+    links = show.packet_links(served / PACKET, settings)
+    assert links["packet (folder)"].value == str(served / PACKET)
+    address = str(links["page of reader_a (link)"].value)
+    assert ask(reports, address) == (200, b"the page")
+    hidden = settings.model_copy(update={"photos_in_ui": False})
+    assert set(show.packet_links(served / PACKET, hidden)) == {"packet (folder)"}
 
 
 def test_without_results_the_ui_says_what_to_do(

@@ -10,6 +10,7 @@ file is refused: nobody can tell which judgements the refused file was to hold.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -182,8 +183,14 @@ def read_drop(
 def write_refusals(
     path: Path, refusals: Iterable[Refusal], warnings: Iterable[Refusal] = ()
 ) -> None:
-    """Publish :func:`refusal_table` as CSV: keep it where the reviews themselves may lie."""
-    tables.write_csv(path, refusal_table(refusals, warnings))
+    """Publish :func:`refusal_table` as CSV, if it says something else than what is there.
+
+    Keep it where the reviews themselves may lie.
+    """
+    sink = io.BytesIO()
+    refusal_table(refusals, warnings).write_csv(sink)
+    if not (path.is_file() and path.read_bytes() == sink.getvalue()):  # each tick says it again
+        files.publish_bytes(path, sink.getvalue())
 
 
 def refusal_table(refusals: Iterable[Refusal], warnings: Iterable[Refusal] = ()) -> pl.DataFrame:

@@ -1,0 +1,134 @@
+"""What a tick of the label sensor says: what was compared, what follows, what a person can do.
+
+Belongs: the sentences, from values that the sensor has at hand.
+Does not: deciding anything (``label_sensor``), reading anything.
+Concept: the same words in the tick (skip reason or tick log), on the run (tag ``tier_refit/why``)
+and in tests. Counts, versions, and places of faults in files; never a cell of a review.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from dagster_project.lib.errors import some
+
+if TYPE_CHECKING:
+    from dagster_project.defs.label_sensor import Basis
+    from dagster_project.lib.labels.drop import Drop
+
+SHORT = 12
+PLACES = 3
+MANY = 16
+
+_NAMES = {
+    "label_version": "labels",
+    "model_tree_hash": "model",
+    "dataset_version": "dataset",
+    "n_shards": "number of shards",
+}
+
+
+def landed(drop: "Drop") -> str:
+    """How much the drop holds: ``12 reviews by 2 readers; 3 files, 1 of them refused``."""
+    refused = len({refusal.file for refusal in drop.refusals})
+    reviews, readers = drop.reviews.height, drop.reviews["reviewer"].n_unique()
+    files = f"{_n(drop.n_files, 'file')}" + (f", {refused} of them refused" if refused else "")
+    said = f"{_n(reviews, 'review')} by {_n(readers, 'reader')}" if reviews else "no review yet"
+    return f"{said}; {files}"
+
+
+def left_out(drop: "Drop") -> str:
+    """Which files are refused, where, and the mend; empty where none is."""
+    if not drop.refusals:
+        return ""
+    places = [refusal.place for refusal in drop.refusals]
+    more = f" and {len(places) - PLACES} more faults" if len(places) > PLACES else ""
+    return (
+        f" Left out of the labels: {'; '.join(places[:PLACES])}{more}. What was accepted of such a "
+        "file before stays in force; label_drop_refusals.csv in the report folder names each cell: "
+        "mend it and drop the file again."
+    )
+
+
+def differences(wanted: "Basis", fitted: "Basis | None") -> str:
+    """What is wanted against what is fitted: ``labels 1a2b where 3c4d are fitted``."""
+    if fitted is None:
+        return "no finished refit has thresholds yet"
+    pairs = {
+        name: (getattr(wanted, field), getattr(fitted, field)) for field, name in _NAMES.items()
+    }
+    return "; ".join(
+        f"{name} {str(new)[:SHORT]} where {str(old)[:SHORT]} was fitted"
+        for name, (new, old) in pairs.items()
+        if new != old
+    )  # fmt: skip
+
+
+def nothing_new(wanted: "Basis", drop: "Drop") -> str:
+    """Wanted is fitted."""
+    return (
+        f"thresholds are already fitted on what is there: {_whole(wanted, drop)}. "
+        f"The next tick compares again; new or other reviews start a refit.{left_out(drop)}"
+    )
+
+
+def wait_for(run: dg.DagsterRun, wanted: "Basis", fitted: "Basis | None", drop: "Drop") -> str:
+    """Something is wanted, and a refit or a dump has to end first."""
+    return (
+        f"{differences(wanted, fitted)} ({landed(drop)}), but {_run(run)} is in progress. What "
+        "lands meanwhile is not lost: the first tick after it compares again, and starts one refit "
+        f"if that run did not take it along.{left_out(drop)}"
+    )
+
+
+def given_up(runs: Sequence[dg.DagsterRun], failed: int, wanted: "Basis", drop: "Drop") -> str:
+    """The wanted state was tried often enough."""
+    last = f"; the last was {_run(runs[0])}" if runs else ""
+    return (
+        f"{failed} refits for {_whole(wanted, drop)} did not end in released thresholds on them"
+        f"{last}. None is started by itself any more: read its log, mend the cause and run "
+        f"refit_job by hand. New labels, another model or dataset start afresh.{left_out(drop)}"
+    )
+
+
+def starting(
+    wanted: "Basis", fitted: "Basis | None", drop: "Drop", attempt: str, train_side: str | None
+) -> str:
+    """A refit is asked for. ``train_side``: why the train side does not join; None if it does."""
+    joins = (
+        "mislabel assets of the train side join in"
+        if train_side is None
+        else f"the train side is left out ({train_side})"
+    )
+    return (
+        f"refit: {differences(wanted, fitted)} ({landed(drop)}). Attempt {attempt}; {joins}; no "
+        f"shard is dumped again.{left_out(drop)}"
+    )
+
+
+def shards(asset: str, missing: Sequence[str], other: Sequence[str], n_shards: int) -> str:
+    """Which shards a fit waits for: not dumped, or of another dataset or number of shards."""
+    parts = [f"{some(missing, MANY)} not dumped yet"] if missing else []
+    if other:
+        parts.append(f"{some(other, MANY)} dumped from another dataset or number of shards")
+    return (
+        f"waiting for {asset} shards: {'; '.join(parts)} ({n_shards} of the dataset in force are "
+        "needed). Run dump_job for them; labels are looked at then"
+    )
+
+
+def _whole(wanted: "Basis", drop: "Drop") -> str:
+    return (
+        f"labels {wanted.label_version[:SHORT]} ({landed(drop)}), model "
+        f"{wanted.model_tree_hash[:SHORT]}, dataset {wanted.dataset_version[:SHORT]}, "
+        f"{_n(wanted.n_shards, 'shard')}"
+    )
+
+
+def _run(run: dg.DagsterRun) -> str:
+    return f"run {run.run_id[:8]} of {run.job_name} ({run.status.value.lower()})"
+
+
+def _n(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
