@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,10 @@ class Candidates:
     def issues(self) -> pl.DataFrame:
         """The flagged rows, worst first, with :data:`ISSUE_COLUMNS`."""
         return self.rows.filter("flagged").select(ISSUE_COLUMNS)
+
+    def meaning(self, sentence: str) -> Candidates:
+        """The same with another sentence for ``in_sample_means``: one that knows more."""
+        return replace(self, summary={**self.summary, "in_sample_means": sentence})
 
     @property
     def in_sample(self) -> bool | None:
