@@ -127,9 +127,14 @@ def dump(options: argparse.Namespace) -> None:
 def mislabels(options: argparse.Namespace) -> None:
     """Suspicious labels, worst first, with counts, confusions and a picture."""
     from dagster_project.lib import dataset
-    from dagster_project.lib.mislabels.candidates import find_candidates, write_candidates
+    from dagster_project.lib.mislabels.candidates import (
+        IN_SAMPLE_WORD,
+        find_candidates,
+        write_candidates,
+    )
     from dagster_project.lib.mislabels.montage import montage
     from dagster_project.lib.mislabels.out_of_fold import check_folds, in_sample_of
+    from dagster_project.lib.mislabels.weak_classes import weak_classes, write_weak_classes
     from dagster_project.lib.probability_table import read_probabilities
     from dagster_project.lib.release.inputs import labels_of
 
@@ -149,6 +154,8 @@ def mislabels(options: argparse.Namespace) -> None:
         found = found.meaning(folds.means)
     worst = montage(found.issues, folder, in_sample=found.in_sample) if folder else None
     write_candidates(found, options.out, worst)
+    weak = weak_classes(found.rows, found.rows, table.classes)
+    write_weak_classes(weak, options.out, words=IN_SAMPLE_WORD[found.in_sample])
     summary = found.summary
     print(f"{options.out}: {summary['n_issues']} of {summary['n']} labels are suspicious")
     print(summary["in_sample_means"])

@@ -113,6 +113,13 @@ class Settings(BaseSettings):
         True,
         "Show a thumbnail of the worst candidates in the UI: small photographs of patients.",
     )
+    verified: str | None = _variable(
+        "TIER_REFIT_VERIFIED",
+        None,
+        "Metadata column that says which labels were verified (histology, in person): COLUMN with "
+        "true, yes or 1, or COLUMN=VALUE. The report on pruning then says how many of them the "
+        "flags would take.",
+    )
     deployed_confident: float | None = _variable(
         "TIER_CONFIDENT_THRESHOLD", None, "Deployed value, for comparison.", ge=0, le=1
     )
@@ -150,6 +157,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "packet_split",
+        "verified",
         "policy",
         "model_public_key",
         "deployed_confident",

@@ -30,6 +30,7 @@ LINEAGE = {
         "cleaned_labels",
         "dataset_index",
     },
+    "prune_list": {"mislabel_candidates", "cleaned_labels", "dataset_index"},
     "review_packet": {"mislabel_candidates", "dataset_index", "given_labels"},
     "scored_test_rows": {"test_probabilities", "cleaned_labels", "dataset_index"},
     "coverage_curve": {"scored_test_rows"},

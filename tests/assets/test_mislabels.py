@@ -88,3 +88,25 @@ def test_a_packet_is_built_once_asks_about_the_test_split_and_is_known_to_the_re
     frame = pl.read_parquet(packets[0] / "frame.parquet")
     assert scored.select(frame.columns).equals(frame)
     assert found.metadata("scored_test_rows")["review_packet"] == packets[0].name
+
+
+def test_only_reviewed_rows_may_be_dropped_and_what_the_naive_prune_would_cost_is_shown(
+    found: Harness,
+) -> None:
+    object.__setattr__(found.settings, "verified", "itch")
+    assert found.run_job("mislabel_job", ["prune_list"]).success
+    assert found.stored("prune_list").frame.is_empty()
+    table = found.stored("mislabel_candidates").frame
+    shown = found.metadata("prune_list")
+    assert shown["naive_n_lost"] == shown["naive_n_verified_lost"] == table["flagged"].sum() > 0
+    worst = table.filter("flagged")["image_uuid"][0]
+    found.drop("review.csv", [(worst, name, "not_usable") for name in ("ada", "bo")])
+    found.refit()
+    assert found.stored("prune_list").frame["image_uuid"].to_list() == [worst]
+    assert found.metadata("prune_list")["proposed"] == 1
+    folder = found.settings.report_dir / "mislabels"
+    assert {path.name for path in folder.iterdir()} >= {
+        *("prune_list.csv", "naive_prune.csv", "naive_prune_losses.csv", "prune_report.md"),
+        *("weak_classes.csv", "weak_classes.png", "naive_prune.png"),
+    }
+    assert "labels_first_classes" in found.metadata("mislabel_candidates")

@@ -467,15 +467,18 @@ def test_a_target_that_cannot_be_met_is_exit_3_and_nothing_written(run: Run, giv
 # mislabels
 
 
-def test_mislabels_writes_its_five_files(run: Run, given: Path) -> None:
+def test_mislabels_writes_its_files(run: Run, given: Path) -> None:
     probs = [given / "p0.parquet", given / "p1.parquet"]
     labels = given / "labels.csv"
     code, out, err = run("mislabels", "--probs", *probs, "--labels", labels, "--out", "out")
     assert (code, err) == (0, "")
     assert {p.name for p in Path("out").iterdir()} == {
         *("label_issues.csv", "issues_per_class.csv", "issue_confusions.csv"),
-        *("mislabel_candidates.png", "summary.json"),
+        *("mislabel_candidates.png", "summary.json", "weak_classes.csv", "weak_classes.png"),
     }
+    weak = pl.read_csv("out/weak_classes.csv")
+    assert weak["class"].to_list() == list(CLASSES)
+    assert weak["n_test"].sum() == N
     issues = pl.read_csv("out/label_issues.csv")
     assert issues.columns == [
         *("image_uuid", "patient_id", "given_label", "predicted_label", "quality"),

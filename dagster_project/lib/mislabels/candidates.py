@@ -207,6 +207,42 @@ def find_candidates(
     )
 
 
+def flagged_share(rows: pl.DataFrame, column: str, groups: Sequence[str]) -> pl.DataFrame:
+    """Flagged share of the judged rows in each group, with its interval by patient.
+
+    Parameters
+    ----------
+    rows : (N,) of ``Candidates.rows``, with the text column ``column``; null is in no group.
+    groups : (G,) values, in the order wanted; another value is left out.
+
+    Returns
+    -------
+    (G,) ``group, n, n_flagged, share, low, high``: null where ``n`` is 0, ends null with fewer than
+    two patients. Intervals as in ``proportion.clustered_interval``; an image of nobody counts as a
+    patient of its own.
+    """
+    inside = rows.filter(pl.col(column).is_in(list(groups)))
+    place = {name: at for at, name in enumerate(groups)}
+    group = inside[column].replace_strict(place, return_dtype=pl.Int64).to_numpy()
+    found = clustered_interval(
+        inside["flagged"].to_numpy(), patient_numbers(inside), group, n_groups=len(place)
+    )
+    floats = {"share": found.rate, "low": found.low, "high": found.high}
+    return pl.DataFrame(
+        {
+            "group": pl.Series(list(groups), dtype=pl.String),
+            "n": pl.Series(found.n, dtype=pl.Int64),
+            "n_flagged": pl.Series(found.n_hits, dtype=pl.Int64),
+            **{name: pl.Series(v, dtype=pl.Float64).fill_nan(None) for name, v in floats.items()},
+        }
+    )
+
+
+def patient_numbers(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """(N,) a number from 0 for each patient of judged rows; nobody's image is its own patient."""
+    return rows.select(patient_key()).to_series().rank("dense").cast(pl.Int64).to_numpy() - 1
+
+
 def write_candidates(candidates: Candidates, out: Path, montage_png: bytes | None = None) -> None:
     """Write the files of ``tier-refit mislabels`` into the folder ``out``.
 
