@@ -54,8 +54,9 @@ def prune_list(
     Returns
     -------
     Sorted by ``image_uuid``: ``image_uuid, given_label, flagged`` (null where the row was not
-    judged, as without a label in force), ``reason``, ``source``. Only images with the status ``not_usable``, and
-    garbage whose status is ``given``: where any reviewer has looked, reviewers decide.
+    judged, as without a label in force), ``reason``, ``source``. Only images with the status
+    ``not_usable``, and garbage whose status is ``given``: where any reviewer has looked, reviewers
+    decide.
 
     Raises
     ------
