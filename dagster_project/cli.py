@@ -130,25 +130,35 @@ def dump(options: argparse.Namespace) -> None:
 def mislabels(options: argparse.Namespace) -> None:
     """Suspicious labels, worst first, with counts, confusions and a picture."""
     from dagster_project.lib import dataset
-    from dagster_project.lib.mislabels.candidates import find_candidates, write_candidates
+    from dagster_project.lib.mislabels.candidates import (
+        IN_SAMPLE_WORD,
+        find_candidates,
+        write_candidates,
+    )
     from dagster_project.lib.mislabels.montage import montage
+    from dagster_project.lib.mislabels.out_of_fold import check_folds, in_sample_of
+    from dagster_project.lib.mislabels.weak_classes import weak_classes, write_weak_classes
     from dagster_project.lib.probability_table import read_probabilities
     from dagster_project.lib.release.inputs import labels_of
 
     _check_writable(options.out)
-    table = read_probabilities(options.probs, options.classes)
+    table = read_probabilities(options.probs, options.classes, row_ids=options.row_ids)
+    folds = check_folds(table.frame, options.probs, assignment=options.folds)
     folder = options.dataset_dir
     found = find_candidates(
         table,
         labels_of(options.labels, table),
-        in_sample=options.in_sample,
+        in_sample=in_sample_of(options.in_sample, folds),
         method=options.method,
         quality=options.quality,
         paths=dataset.read_manifest(folder).select("image_uuid", "image_path") if folder else None,
     )
-    seen = options.in_sample
-    worst = montage(found.issues, folder, in_sample=seen) if folder else None
+    if folds is not None:
+        found = found.meaning(folds.means)
+    worst = montage(found.issues, folder, in_sample=found.in_sample) if folder else None
     write_candidates(found, options.out, worst)
+    weak = weak_classes(found.rows, found.rows, table.classes)
+    write_weak_classes(weak, options.out, words=IN_SAMPLE_WORD[found.in_sample])
     summary = found.summary
     print(f"{options.out}: {summary['n_issues']} of {summary['n']} labels are suspicious")
     print(summary["in_sample_means"])
@@ -171,6 +181,29 @@ def packet(options: argparse.Namespace) -> None:
         made = build_packet(source, design, options.out, on_progress=show)
     print("\n".join(made["can_show"]))
     print(f"{made['folder']}{'' if made['built'] else ': an equal packet was there'}")
+
+
+def folds(options: argparse.Namespace) -> None:
+    """Assign images to k folds for training elsewhere: patients whole, classes spread evenly."""
+    from dagster_project.lib import dataset
+    from dagster_project.lib.folds import assign_folds, fold_summary, write_folds
+
+    if options.out.suffix not in (".parquet", ".csv"):
+        raise InputError(f"{options.out}: name it *.parquet or *.csv")
+    if options.out.is_dir():
+        raise InputError(f"{options.out}: is a folder, a file is needed; pass another --out")
+    _check_writable(options.out.parent)
+    images = dataset.read_manifest(options.dataset_dir).select("image_uuid", "patient_id", "label")
+    if options.split is not None:
+        index = dataset.dataset_index(options.dataset_dir)
+        chosen = dataset.split_rows(index, options.split)["image_uuid"]
+        images = images.join(chosen.to_frame(), on="image_uuid", how="semi")
+    _note(f"assigning {images.height} images")
+    made = assign_folds(images, options.k, seed=options.seed)
+    write_folds(options.out, made, seed=options.seed)
+    print(f"{options.out}: {made.height} images in {options.k} folds")
+    for line in fold_summary(made, images):
+        print(line)
 
 
 def refit(options: argparse.Namespace) -> None:
@@ -197,6 +230,8 @@ def refit(options: argparse.Namespace) -> None:
         reviewed_labels=options.reviewed_labels,
         metadata=options.metadata,
         classes=options.classes,
+        row_ids=options.row_ids,
+        folds=options.folds,
         policy=options.policy,
         deployed=options.deployed,
     )
@@ -358,20 +393,14 @@ def build_parser() -> argparse.ArgumentParser:
     command = _command(
         commands, mislabels, "tier-refit mislabels --probs p.parquet --labels l.csv --out out"
     )
-    _table_arguments(command)
-    command.add_argument("--dataset-dir", type=Path, help="for the photographs in the picture")
-    command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
-    command.add_argument(
-        "--quality",
-        default="self_confidence",
-        help="order of the list: self_confidence (the default) or normalized_margin",
+    _mislabels_arguments(command)
+
+    command = _command(
+        commands,
+        folds,
+        "tier-refit folds --dataset-dir data --k 5 --split train --out folds.parquet",
     )
-    command.add_argument(
-        "--in-sample",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="whether the model was trained on these rows; only recorded",
-    )
+    _folds_arguments(command)
 
     command = _command(
         commands,
@@ -479,6 +508,18 @@ def _table_arguments(command: argparse.ArgumentParser, *, needs_out: bool = True
     )
     command.add_argument("--labels", type=Path, help="image_uuid, label; default: those in P")
     command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
+    command.add_argument(
+        "--row-ids",
+        type=Path,
+        metavar="F",
+        help="file, row (0 is the first), image_uuid: ids of every row of files that have none",
+    )
+    command.add_argument(
+        "--folds",
+        type=Path,
+        metavar="F",
+        help="assignment of `tier-refit folds` that the column fold must agree with",
+    )
     command.add_argument("-o", "--out", type=Path, required=needs_out, help="output folder")
 
 
@@ -536,6 +577,31 @@ def _packet_inputs(options: argparse.Namespace) -> tuple[PacketSource, PacketDes
         columns=options.columns,
     )
     return PacketSource(found.rows, index, options.dataset_dir, thresholds), design
+
+
+def _mislabels_arguments(command: argparse.ArgumentParser) -> None:
+    _table_arguments(command)
+    command.add_argument("--dataset-dir", type=Path, help="for the photographs in the picture")
+    command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
+    command.add_argument(
+        "--quality",
+        default="self_confidence",
+        help="order of the list: self_confidence (the default) or normalized_margin",
+    )
+    command.add_argument(
+        "--in-sample",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the model was trained on these rows; recorded, and said beside the numbers",
+    )
+
+
+def _folds_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dataset-dir", type=Path, required=True)
+    command.add_argument("--k", type=_positive, default=5, help="number of folds; default: 5")
+    command.add_argument("-o", "--out", type=Path, required=True, help="*.parquet or *.csv")
+    command.add_argument("--split", help="only images of this split; default: all")
+    command.add_argument("--seed", type=_seed, default=0, help="breaks ties; default: 0")
 
 
 def _release_argument(command: argparse.ArgumentParser, name: str) -> None:
@@ -634,6 +700,14 @@ def _shard(text: str) -> tuple[int, int]:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 1 << 32:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number from 0 to {(1 << 32) - 1}"
+        )
     return int(text)
 
 

@@ -47,8 +47,8 @@ def plain_report(rows: pl.DataFrame, policy: TierPolicy = DEFAULT_POLICY) -> dic
 
 def sample_report(rows: pl.DataFrame) -> dict[str, Any]:
     """Every key filled in; of ``POLICY``."""
-    labels = LabelsInfo("2026-11-20", provisional=True, n_reviewed=600, reviews=reviews())
-    context = Context(labels, deployed=DEPLOYED, baseline=rows)
+    labels = LabelsInfo("2026-11-20", provisional=True, n_reviewed=600)
+    context = Context(labels, reviews(), deployed=DEPLOYED, baseline=rows)
     report = full_report(rows, fit_thresholds(rows, POLICY), POLICY, context)
     sides = report["selection"]
     sides["confident"] |= {

@@ -29,7 +29,7 @@ REFIT = (
 )
 """What depends on labels: never a dump; never ``review_packet``, which is frozen under review."""
 
-TRAIN_SIDE = ("mislabel_candidates",)
+TRAIN_SIDE = ("mislabel_candidates", "prune_list")
 """Added to the refit only while all train shards are current."""
 
 REFIT_CHECKS = [
@@ -85,8 +85,8 @@ def build_jobs() -> list[Any]:
         ),
         dg.define_asset_job(
             "mislabel_job",
-            assets("mislabel_candidates", "next_reviews", "review_packet"),
-            description="Find suspicious labels and freeze a blind packet for the reviewers.",
+            assets(*TRAIN_SIDE, "next_reviews", "review_packet"),
+            description="Find suspicious labels, list what may be dropped, freeze a blind packet.",
             executor_def=in_process,
         ),
         dg.define_asset_job(

@@ -116,7 +116,8 @@ def labels_version(settings: Settings, given_version: str, reviews_version: str)
     return label_version(given_version, reviews_version, rules)
 
 
-def _verified(settings: Settings, index: StoredTable) -> "pl.Series | None":
+def verified_given(settings: Settings, index: StoredTable) -> "pl.Series | None":
+    """Images whose given label the dataset says is proven; None where no rule is set."""
     from dagster_project.lib.labels.given import verified_images
 
     rule = settings.verified_labels
@@ -205,7 +206,7 @@ def cleaned_labels(
 
     given, reviews = given_labels.frame, expert_reviews.frame
     policy = consensus_policy(settings)
-    proven = _verified(settings, dataset_index)
+    proven = verified_given(settings, dataset_index)
     cleaned = consensus.clean_labels(given, reviews, policy, verified=proven)
     reviews_version = expert_reviews.metadata["version"]
     version = labels_version(settings, given_version(given), reviews_version)

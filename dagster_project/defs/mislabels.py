@@ -1,16 +1,18 @@
-"""Stage 3: suspicious labels.
+"""Stage 3: suspicious labels, and what may be dropped because of them (next to nothing).
 
-Belongs: ``mislabel_candidates`` (both splits).
+Belongs: ``mislabel_candidates`` (both splits), ``prune_list``.
 Does not: confident learning, montage (``lib.mislabels``); asking anybody (``review``).
 Concept: the test split is out of sample, the train split is not, and each row says which.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from dagster_project.defs import show
-from dagster_project.defs.probabilities import whole_dump
+from dagster_project.defs.labels import verified_given
+from dagster_project.defs.probabilities import dumped_classes, whole_dump
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
@@ -50,6 +52,7 @@ def mislabel_candidates(
     metadata: dict[str, Any] = {}
     for split, candidates_of_split in found.items():
         metadata |= _publish(candidates_of_split, split, settings)
+    metadata |= _publish_weak_classes(found["test"], dumps["test"].classes, settings)
     candidates = StoredTable.of(
         pl.concat([f.rows.with_columns(split=pl.lit(split)) for split, f in found.items()])
     )
@@ -89,4 +92,55 @@ def _publish(found: "Candidates", split: str, settings: Settings) -> dict[str, A
     }
 
 
-ASSETS = [mislabel_candidates]
+def _publish_weak_classes(
+    test: "Candidates", classes: Sequence[str], settings: Settings
+) -> dict[str, Any]:
+    """Issue rate beside F1 of the test split, which is out of sample."""
+    from dagster_project.lib.mislabels.candidates import IN_SAMPLE_WORD
+    from dagster_project.lib.mislabels.weak_classes import LIMITS, weak_classes, write_weak_classes
+
+    folder = settings.report_dir / "mislabels"
+    table = weak_classes(test.rows, test.rows, classes)
+    picture = write_weak_classes(table, folder, words=f"test, {IN_SAMPLE_WORD[test.in_sample]}")
+    readings = ("labels first", "model first")
+    counts = {f"{r.replace(' ', '_')}_classes": table.filter(reading=r).height for r in readings}
+    return {
+        **counts,
+        "weak_classes": show.table(table.sort("f1", "class", nulls_last=True)),
+        "weak_classes_limits": LIMITS,
+        **show.picture(picture, "mislabels/weak_classes", settings),
+    }
+
+
+@dg.asset(group_name="mislabels", kinds={"csv"}, owners=["team:data-science"], code_version="1")
+def prune_list(
+    settings: dg.ResourceParam[Settings],
+    mislabel_candidates: StoredTable,
+    cleaned_labels: StoredTable,
+    dataset_index: StoredTable,
+) -> dg.MaterializeResult[StoredTable]:
+    """Rows that may be dropped, each with its reason and source; never because they are flagged."""
+    from dagster_project.lib.mislabels import prune
+
+    rows, cleaned = mislabel_candidates.frame, cleaned_labels.frame
+    garbage = None  # prune.clear_garbage(image_issues.frame), once that asset is an input here
+    proposed = StoredTable.of(prune.prune_list(cleaned, rows, garbage))
+    verified = verified_given(settings, dataset_index)
+    naive = prune.naive_prune(rows, cleaned, dumped_classes(settings), verified=verified)
+    folder = settings.report_dir / "mislabels"
+    picture = prune.write_prune(proposed.frame, naive, folder)
+    return dg.MaterializeResult(
+        value=proposed,
+        data_version=dg.DataVersion(proposed.version),
+        metadata={
+            "proposed": len(proposed),
+            **show.scalars({f"naive_{name}": v for name, v in naive.summary.items()}),
+            "naive_prune_by_class": show.table(naive.per_class),
+            "naive_prune_by_verification": show.table(naive.groups),
+            **show.picture(picture, "mislabels/naive_prune", settings),
+            **show.link(folder / "prune_report.md", settings),
+        },
+    )
+
+
+ASSETS = [mislabel_candidates, prune_list]

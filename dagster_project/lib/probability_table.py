@@ -21,6 +21,7 @@ import polars as pl
 from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.labels.given import check_known, text_ids
+from dagster_project.lib.row_ids import read_row_ids, with_ids
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 VIEWS = ("probs", "probs_production_plain", "probs_full_tta", "probs_full_plain")
 """Deployed view (production-shaped questionnaire, TTA) first; the other three for comparison."""
 
-ROW_COLUMNS = ("image_uuid", "patient_id", "error", "label", "true_idx")
+ROW_COLUMNS = ("image_uuid", "patient_id", "error", "fold", "label", "true_idx")
 """Columns that say what a row is; all that is read of a file whose probabilities stay on disk."""
 
 
@@ -68,7 +69,8 @@ class ProbabilityTable:
     ----------
     classes : (K,) names, unique; order of the outputs.
     frame : (N,) rows: ``image_uuid`` (unique), optional ``patient_id``, ``label`` (class name),
-        ``error`` (why a row has no probabilities).
+        ``error`` (why a row has no probabilities), ``fold`` (text; the fold that was held out from
+        the model which scored the row, checked by ``mislabels.out_of_fold``).
     views : name -> (N, K) float32 or float64, NaN in rows with an error. Has ``probs``.
     metadata : the file's key-value metadata (``model_tree_hash``, ``tta``... when it is a dump).
     """
@@ -151,21 +153,25 @@ class ProbabilityFiles:
             first += height
 
 
-def open_probabilities(paths: Sequence[Path], classes_file: Path | None = None) -> ProbabilityFiles:
+def open_probabilities(
+    paths: Sequence[Path], classes_file: Path | None = None, *, row_ids: Path | None = None
+) -> ProbabilityFiles:
     """Read everything but the probabilities, which :meth:`ProbabilityFiles.batches` reads.
 
     Parameters and errors as :func:`read_probabilities`.
     """
     fallback, wanted = _class_names(paths, classes_file)
+    ids = {} if row_ids is None else read_row_ids(row_ids, paths)
     parts: dict[str, ProbabilityTable] = {}
     dtypes: list[np.dtype[Any]] = []
     stamps: list[tuple[int, int, int]] = []
     for path in paths:
         stamps.append(_stamp(path))
         schema = tables.read_schema(path)
-        table = tables.read_arrow(path, ROW_COLUMNS)
         name = str(path)
-        parts[name] = _rows(name, table, schema.names, fallback, wanted)
+        table = with_ids(name, tables.read_arrow(path, ROW_COLUMNS), ids)
+        columns = [*schema.names, *(c for c in table.column_names if c not in schema.names)]
+        parts[name] = _rows(name, table, columns, fallback, wanted)
         dtypes.append(_dtypes(name, schema, parts[name].classes)["probs"])
     joined = _one_table(parts)
     if joined.frame.is_empty():
@@ -193,7 +199,9 @@ def _check_stamp(path: Path, stamp: tuple[int, int, int]) -> None:
         raise InputError(f"{path}: it was replaced while it was read; run again")
 
 
-def read_probabilities(paths: Sequence[Path], classes_file: Path | None = None) -> ProbabilityTable:
+def read_probabilities(
+    paths: Sequence[Path], classes_file: Path | None = None, *, row_ids: Path | None = None
+) -> ProbabilityTable:
     """Read one table from one or more parquet files (shards), in the order given.
 
     Parameters
@@ -201,6 +209,7 @@ def read_probabilities(paths: Sequence[Path], classes_file: Path | None = None) 
     paths : parquet files with ``image_uuid`` and ``probs`` or ``prob_<class>`` columns.
     classes_file : one class a line; needed only where the parquet does not name its classes and
         no ``labels.txt`` lies beside it. Where it is given, the parquet must have exactly these.
+    row_ids : ids of files that have no ``image_uuid``, row by row (``row_ids.read_row_ids``).
 
     Raises
     ------
@@ -209,8 +218,11 @@ def read_probabilities(paths: Sequence[Path], classes_file: Path | None = None) 
         between files, from ``classes_file``, or are not known.
     """
     fallback, wanted = _class_names(paths, classes_file)
+    ids = {} if row_ids is None else read_row_ids(row_ids, paths)
     table = from_arrow(
-        {str(path): tables.read_arrow(path) for path in paths}, fallback, wanted_classes=wanted
+        {str(path): with_ids(str(path), tables.read_arrow(path), ids) for path in paths},
+        fallback,
+        wanted_classes=wanted,
     )
     if table.frame.is_empty():
         raise InputError(f"{some(paths, 1)}: the table has no rows")
@@ -400,13 +412,19 @@ def _rows(
     wanted: Sequence[str] | None,
 ) -> ProbabilityTable:
     """Everything but the views, of a table that has at least :data:`ROW_COLUMNS` of ``columns``."""
-    tables.require_columns(name, columns, ["image_uuid"])
+    if "image_uuid" not in columns:
+        raise InputError(
+            f"{name}: missing column 'image_uuid'; it has {some(columns, 12)}. Rename or add the "
+            "column, or, if the order of its rows is documented, pass --row-ids with file, row, "
+            "image_uuid of every row"
+        )
     metadata = tables.metadata_of(table)
     classes = _classes(name, columns, metadata, fallback, wanted)
-    kept = [c for c in ("image_uuid", "patient_id", "error") if c in columns]
+    kept = [c for c in ("image_uuid", "patient_id", "error", "fold") if c in columns]
     frame = pl.DataFrame(pl.from_arrow(table.select(kept)))
     frame = frame.with_columns(
-        text_ids(name, frame["image_uuid"]), pl.col(kept[1:]).cast(pl.String)
+        *(text_ids(name, frame[c]) for c in kept if c in ("image_uuid", "fold")),
+        *(pl.col(c).cast(pl.String) for c in kept if c in ("patient_id", "error")),
     )
     if frame["image_uuid"].null_count():
         row = int(frame["image_uuid"].is_null().arg_max() or 0) + 1

@@ -229,6 +229,18 @@ def read_schema(path: Path) -> pa.Schema:
         raise _unreadable(path, error) from None
 
 
+def parquet_rows(path: Path) -> int:
+    """How many rows a parquet file has, from its footer."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    existing(path)
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """The key-value metadata in the footer of a parquet file."""
     return metadata_of(read_schema(path).empty_table())

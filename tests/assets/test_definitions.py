@@ -32,6 +32,7 @@ LINEAGE = {
         "dataset_index",
     },
     "review_packet": {"mislabel_candidates", "tier_thresholds", "dataset_index"},
+    "prune_list": {"mislabel_candidates", "cleaned_labels", "dataset_index"},
     "scored_test_rows": {"test_probabilities", "cleaned_labels", "dataset_index"},
     "coverage_curve": {"scored_test_rows"},
     "tier_thresholds": {"scored_test_rows", "expert_reviews"},

@@ -45,3 +45,25 @@ def test_photographs_stay_out_of_the_event_log_when_so_set(found: Harness) -> No
     object.__setattr__(found.settings, "photos_in_ui", False)
     assert found.run_job("mislabel_job", ["mislabel_candidates"]).success
     assert "test_montage" not in found.metadata("mislabel_candidates")
+
+
+def test_only_reviewed_rows_may_be_dropped_and_what_the_naive_prune_would_cost_is_shown(
+    found: Harness,
+) -> None:
+    object.__setattr__(found.settings, "verified_labels", "itch=yes")
+    assert found.run_job("mislabel_job", ["prune_list"]).success
+    assert found.stored("prune_list").frame.is_empty()
+    table = found.stored("mislabel_candidates").frame
+    shown = found.metadata("prune_list")
+    assert shown["naive_n_lost"] == shown["naive_n_verified_lost"] == table["flagged"].sum() > 0
+    worst = table.filter("flagged")["image_uuid"][0]
+    found.drop("review.csv", [(worst, name, "not_usable") for name in ("ada", "bo")])
+    found.refit()
+    assert found.stored("prune_list").frame["image_uuid"].to_list() == [worst]
+    assert found.metadata("prune_list")["proposed"] == 1
+    folder = found.settings.report_dir / "mislabels"
+    assert {path.name for path in folder.iterdir()} >= {
+        *("prune_list.csv", "naive_prune.csv", "naive_prune_losses.csv", "prune_report.md"),
+        *("weak_classes.csv", "weak_classes.png", "naive_prune.png"),
+    }
+    assert "labels_first_classes" in found.metadata("mislabel_candidates")

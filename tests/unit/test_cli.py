@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from harness import write_dataset
 
 from dagster_project import cli
 from dagster_project.lib import model_store, tables
@@ -25,7 +26,7 @@ from dagster_project.lib.release import bundle
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
-COMMANDS = ("sync", "dump", "mislabels", "packet", "refit", "check-model", "demo")
+COMMANDS = ("sync", "dump", "mislabels", "folds", "packet", "refit", "check-model", "demo")
 N = 240
 
 Run = Callable[..., tuple[int, str, str]]
@@ -466,15 +467,18 @@ def test_a_target_that_cannot_be_met_is_exit_3_and_nothing_written(run: Run, giv
 # mislabels
 
 
-def test_mislabels_writes_its_five_files(run: Run, given: Path) -> None:
+def test_mislabels_writes_its_files(run: Run, given: Path) -> None:
     probs = [given / "p0.parquet", given / "p1.parquet"]
     labels = given / "labels.csv"
     code, out, err = run("mislabels", "--probs", *probs, "--labels", labels, "--out", "out")
     assert (code, err) == (0, "")
     assert {p.name for p in Path("out").iterdir()} == {
         *("label_issues.csv", "issues_per_class.csv", "issue_confusions.csv"),
-        *("mislabel_candidates.png", "summary.json"),
+        *("mislabel_candidates.png", "summary.json", "weak_classes.csv", "weak_classes.png"),
     }
+    weak = pl.read_csv("out/weak_classes.csv")
+    assert weak["class"].to_list() == list(CLASSES)
+    assert weak["n_test"].sum() == N
     issues = pl.read_csv("out/label_issues.csv")
     assert issues.columns == [
         *("image_uuid", "patient_id", "given_label", "predicted_label", "quality"),
@@ -513,6 +517,73 @@ def test_an_unknown_method_is_refused_with_those_there_are(run: Run, given: Path
     assert code == 2
     assert "prune_by_noise_rate" in err
     assert not Path("out").exists()
+
+
+def test_folds_that_stood_the_check_make_the_labels_out_of_sample(run: Run, given: Path) -> None:
+    table = pl.read_parquet(given / "labelled.parquet")
+    patients = pl.Series([f"p{i // 2}" for i in range(table.height)])
+    fold = pl.Series([i // 2 % 3 for i in range(table.height)])
+    table = table.with_columns(patient_id=patients, fold=fold)
+    made = tables.with_metadata(table.to_arrow(), {"classes": json.dumps(CLASSES)})
+    pq.write_table(made, "folded.parquet")
+    table.select("image_uuid", "patient_id", "fold").write_csv("folds.csv")
+    code, out, _ = run(
+        "mislabels", "--probs", "folded.parquet", "--folds", "folds.csv", "--out", "o"
+    )
+    assert code == 0
+    summary = json.loads(Path("o/summary.json").read_text())
+    assert summary["in_sample"] is False
+    assert "equal to folds.csv by image and patient" in out
+    swapped = table.select("image_uuid", "patient_id", fold=2 - pl.col("fold"))
+    swapped.write_csv("folds.csv")
+    for command in ("mislabels", "refit"):
+        options = ["--probs", "folded.parquet", "--folds", "folds.csv", "--out", "other"]
+        code, _, err = run(command, *options)
+        assert code == 2
+        assert "column fold: 0, assigned to 2 in folds.csv" in err
+        assert not Path("other").exists()
+
+
+def test_rows_without_ids_are_read_with_a_mapping_and_never_without(
+    run: Run, given: Path, refitted: Path
+) -> None:
+    table = pq.read_table(given / "probs.parquet")
+    ids = table.column("image_uuid").to_pylist()
+    pq.write_table(table.drop_columns(["image_uuid"]), "bare.parquet")
+    rows = pl.DataFrame({"file": "bare.parquet", "row": range(len(ids)), "image_uuid": ids})
+    rows.sample(fraction=1, shuffle=True, seed=0).write_csv("ids.csv")
+    files = ["--probs", "bare.parquet", "--labels", given / "labels.csv"]
+    for command in ("mislabels", "refit"):
+        code, _, err = run(command, *files, "--out", "never")
+        assert (code, "pass --row-ids" in err, Path("never").exists()) == (2, True, False)
+    assert run("mislabels", *files, "--row-ids", "ids.csv", "--out", "mapped")[0] == 0
+    files[1] = given / "probs.parquet"
+    assert run("mislabels", *files, "--out", "own")[0] == 0
+    assert contents(Path("mapped")) == contents(Path("own"))
+    files[1] = "bare.parquet"
+    assert run("refit", *files, "--row-ids", "ids.csv", "--out", "refit")[0] == 0
+    name = "coverage_curve.csv"
+    assert Path("refit", name).read_bytes() == (refitted / name).read_bytes()
+    assert "row_ids" in json.loads(Path("refit/run.json").read_text())["recompute"]["files"]
+
+
+# folds
+
+
+def test_folds_are_written_for_a_dataset_or_one_of_its_splits(run: Run, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data")
+    code, out, err = run("folds", "--dataset-dir", "data", "--k", "5", "--out", "folds.parquet")
+    assert (code, err) == (0, "assigning 120 images\n")
+    folds = pl.read_parquet("folds.parquet")
+    assert folds.columns == ["image_uuid", "patient_id", "fold"]
+    assert folds["fold"].unique().sort().to_list() == [0, 1, 2, 3, 4]
+    assert out.splitlines()[0] == "folds.parquet: 120 images in 5 folds"
+    assert any(line.startswith("worst class: ") for line in out.splitlines())
+    options = ["--dataset-dir", "data", "--split", "train", "--out", "train.csv"]
+    assert run("folds", *options)[0] == 0
+    assert pl.read_csv("train.csv").height == 60
+    code, _, err = run("folds", "--dataset-dir", "data", "--k", "1", "--out", "no.csv")
+    assert (code, "k 1: at least two folds" in err, Path("no.csv").exists()) == (2, True, False)
 
 
 # sync and dump

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from dagster_project.lib.evidence.proportion import (
 )
 from dagster_project.lib.evidence.rows import patient_key
 from dagster_project.lib.labels.given import check_known
+from dagster_project.lib.mislabels.confident_joint import BLOCK, confident_joint
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -50,9 +50,6 @@ QUALITIES = ("self_confidence", "normalized_margin")
 """cleanlab's label quality scores, with p the normalised row and k the given label: p_k, and
 (p_k - max of the others + 1) / 2. Both in [0, 1], low is bad; a margin below 0.5 means that another
 class leads."""
-
-_BLOCK = 8192
-"""Rows that are normalised and scored at a time: what fits a processor's cache."""
 
 ISSUE_COLUMNS = (
     "image_uuid",
@@ -109,6 +106,10 @@ class Candidates:
         """The flagged rows, worst first, with :data:`ISSUE_COLUMNS`."""
         return self.rows.filter("flagged").select(ISSUE_COLUMNS)
 
+    def meaning(self, sentence: str) -> Candidates:
+        """The same with another sentence for ``in_sample_means``: one that knows more."""
+        return replace(self, summary={**self.summary, "in_sample_means": sentence})
+
     @property
     def in_sample(self) -> bool | None:
         """Whether the model was trained on these rows, as the summary says."""
@@ -122,6 +123,7 @@ class _Scored:
 
     given: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int64]
+    self_confidence: npt.NDArray[np.float64]
     quality: npt.NDArray[np.float64]
     given_prob: npt.NDArray[np.float64]
     predicted_prob: npt.NDArray[np.float64]
@@ -181,14 +183,11 @@ def find_candidates(
     whole = bool(keep.all())  # nearly always, and then nothing is copied
     frame, scored = (table.frame, every) if whole else (table.frame.filter(keep), every.kept(keep))
     _require_two_classes(scored.given)
-    with ThreadPoolExecutor(1) as beside:  # cleanlab keeps one core busy, and needs none of this
-        ordered = beside.submit(_rows, frame, scored, table.classes, paths)
-        patients = beside.submit(_patients, frame)
-        flagged = _flags(scored.given, scored.normalised, method)
-        (rows, order), patient = ordered.result(), patients.result()
+    flagged = _flags(scored, method)
+    patient = _patients(frame)
     rates = _rates(scored.given, flagged, patient, len(table.classes))
     return Candidates(
-        rows.with_columns(flagged=pl.Series(flagged[order])),
+        _rows(frame, scored, flagged, table.classes, paths),
         _per_class(rates, table.classes, patients_known=patient is not None),
         _confusions(scored, flagged, table.classes),
         {
@@ -201,6 +200,42 @@ def find_candidates(
             "n_without_probs": int((~every.usable).sum()),
         },
     )
+
+
+def flagged_share(rows: pl.DataFrame, column: str, groups: Sequence[str]) -> pl.DataFrame:
+    """Flagged share of the judged rows in each group, with its interval by patient.
+
+    Parameters
+    ----------
+    rows : (N,) of ``Candidates.rows``, with the text column ``column``; null is in no group.
+    groups : (G,) values, in the order wanted; another value is left out.
+
+    Returns
+    -------
+    (G,) ``group, n, n_flagged, share, low, high``: null where ``n`` is 0, ends null with fewer than
+    two patients. Intervals as in ``proportion.clustered_interval``; an image of nobody counts as a
+    patient of its own.
+    """
+    inside = rows.filter(pl.col(column).is_in(list(groups)))
+    place = {name: at for at, name in enumerate(groups)}
+    group = inside[column].replace_strict(place, return_dtype=pl.Int64).to_numpy()
+    found = clustered_interval(
+        inside["flagged"].to_numpy(), patient_numbers(inside), group, n_groups=len(place)
+    )
+    floats = {"share": found.rate, "low": found.low, "high": found.high}
+    return pl.DataFrame(
+        {
+            "group": pl.Series(list(groups), dtype=pl.String),
+            "n": pl.Series(found.n, dtype=pl.Int64),
+            "n_flagged": pl.Series(found.n_hits, dtype=pl.Int64),
+            **{name: pl.Series(v, dtype=pl.Float64).fill_nan(None) for name, v in floats.items()},
+        }
+    )
+
+
+def patient_numbers(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """(N,) a number from 0 for each patient of judged rows; nobody's image is its own patient."""
+    return rows.select(patient_key()).to_series().rank("dense").cast(pl.Int64).to_numpy() - 1
 
 
 def write_candidates(candidates: Candidates, out: Path, montage_png: bytes | None = None) -> None:
@@ -246,22 +281,21 @@ def _score(
     """
     from cleanlab import rank
 
-    scores = {
-        "self_confidence": rank.get_self_confidence_for_each_label,
-        "normalized_margin": rank.get_normalized_margin_for_each_label,
-    }
     n = len(probs)
+    self_confidence = np.empty(n)
+    margin = quality == "normalized_margin"
     found = _Scored(
         given=given,
         predicted=np.empty(n, np.int64),
-        quality=np.empty(n),
+        self_confidence=self_confidence,
+        quality=np.empty(n) if margin else self_confidence,
         given_prob=np.empty(n),
         predicted_prob=np.empty(n),
         normalised=np.empty(probs.shape),
         usable=np.empty(n, np.bool_),
     )
-    for first in range(0, n, _BLOCK):
-        block = slice(first, first + _BLOCK)
+    for first in range(0, n, BLOCK):
+        block = slice(first, first + BLOCK)
         here, label = probs[block], given[block]
         every = np.arange(len(here))
         values = here.astype(np.float64)
@@ -271,7 +305,9 @@ def _score(
             normalised = np.divide(values, total[:, None], out=found.normalised[block])
         best = here.argmax(axis=1)
         found.predicted[block] = best
-        found.quality[block] = scores[quality](label, normalised)
+        self_confidence[block] = rank.get_self_confidence_for_each_label(label, normalised)
+        if margin:
+            found.quality[block] = rank.get_normalized_margin_for_each_label(label, normalised)
         found.given_prob[block] = values[every, label]
         found.predicted_prob[block] = values[every, best]
     return found
@@ -285,12 +321,13 @@ def _require_two_classes(given: npt.NDArray[np.int64]) -> None:
         )
 
 
-def _flags(
-    labels: npt.NDArray[np.int64], probs: npt.NDArray[np.float64], method: str
-) -> npt.NDArray[np.bool_]:
+def _flags(scored: _Scored, method: str) -> npt.NDArray[np.bool_]:
     """(N,) cleanlab's mask; classes that no row is labelled with are allowed."""
     from cleanlab import filter as cleanlab_filter
 
+    joint = None  # this method takes none, and counts its own
+    if method != "confident_learning":
+        joint = confident_joint(scored.given, scored.normalised, scored.self_confidence)
     with warnings.catch_warnings():
         # A class that nobody was given, or too few, has its null or coarse rate in ``per_class``.
         warnings.filterwarnings(
@@ -298,7 +335,7 @@ def _flags(
         )
         # One process: forking copies the table and is slower below a million rows.
         mask: npt.NDArray[np.bool_] = cleanlab_filter.find_label_issues(
-            labels, probs, filter_by=method, n_jobs=1
+            scored.given, scored.normalised, filter_by=method, confident_joint=joint, n_jobs=1
         )
     vars(cleanlab_filter).pop("pred_probs_by_class", None)  # a copy of all rows, left in a global
     return mask
@@ -349,9 +386,13 @@ def _overall(
 
 
 def _rows(
-    frame: pl.DataFrame, scored: _Scored, classes: Sequence[str], paths: pl.DataFrame | None
-) -> tuple[pl.DataFrame, npt.NDArray[np.integer[Any]]]:
-    """Rows worst first, all but ``flagged``, and their order; each column is moved once."""
+    frame: pl.DataFrame,
+    scored: _Scored,
+    flagged: npt.NDArray[np.bool_],
+    classes: Sequence[str],
+    paths: pl.DataFrame | None,
+) -> pl.DataFrame:
+    """Rows worst first; each column is moved once."""
     order = _worst_first(scored.quality, frame["image_uuid"])
     names = pl.Series(list(classes), dtype=pl.String)
     ids = frame.select(c for c in ("image_uuid", "patient_id") if c in frame.columns)[order]
@@ -361,6 +402,7 @@ def _rows(
         quality=pl.Series(scored.quality[order]),
         given_prob=pl.Series(scored.given_prob[order]),
         predicted_prob=pl.Series(scored.predicted_prob[order]),
+        flagged=pl.Series(flagged[order]),
     )
     if "patient_id" not in rows.columns:
         rows = rows.with_columns(patient_id=pl.lit(None, pl.String))
@@ -369,7 +411,7 @@ def _rows(
     else:
         known = paths.select("image_uuid", "image_path")
         rows = rows.join(known, on="image_uuid", how="left", maintain_order="left")
-    return rows.select(ISSUE_COLUMNS), order
+    return rows.select(*ISSUE_COLUMNS, "flagged")
 
 
 def _worst_first(

@@ -1,6 +1,6 @@
 """Pictures of candidates without a patient in them: rates by class, given -> predicted pairs.
 
-Belongs: drawing the tables of ``candidates``.
+Belongs: drawing the tables of ``candidates`` and ``prune``.
 Does not: photographs (``montage``), counting.
 Concept: sorted dots with their interval and n, never bars; an undefined rate is not drawn.
 """
@@ -15,6 +15,9 @@ from dagster_project.lib import pictures
 from dagster_project.lib.mislabels.candidates import IN_SAMPLE_WORD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_ROWS = 40
@@ -40,14 +43,7 @@ def issue_rate_picture(per_class: pl.DataFrame, *, in_sample: bool | None) -> by
         lw=2,
     )
     axes.plot(drawn["issue_rate"], rows, "o", color=pictures.WRONG, ms=5)
-    for row, (flagged, among) in zip(rows, drawn.select("n_issues", "n").rows(), strict=True):
-        axes.annotate(
-            f"{flagged} of {among}",
-            (1.02, row),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=8,
-        )
+    _counts(axes, drawn.select("n_issues", "n").rows())
     axes.set_yticks(rows, drawn["class"].to_list())
     axes.set_ylim(max(drawn.height, 1) - 0.5, -0.5)
     axes.set_xlim(left=0)
@@ -86,6 +82,54 @@ def confusion_picture(confusions: pl.DataFrame, *, in_sample: bool | None) -> by
         f"{total} flagged rows\n{IN_SAMPLE_WORD[in_sample]}",
     )
     return pictures.png(figure)
+
+
+def naive_prune_picture(per_class: pl.DataFrame, groups: pl.DataFrame) -> bytes:
+    """PNG of the share that dropping every flagged row would take, by how verified and by class.
+
+    ``per_class``, ``groups`` : of ``prune.NaivePrune``. Groups stand first, with other shapes.
+    """
+    columns = ("share", "low", "high", "n_flagged", "n")
+    by_how = groups.filter(pl.col("n") > 0).select("group", *columns)
+    known = per_class.filter(pl.col("n") > 0)
+    by_class = known.head(MAX_ROWS).select(
+        group="class",
+        share="share_lost",
+        low="share_lost_low",
+        high="share_lost_high",
+        n_flagged="n_lost",
+        n="n",
+    )
+    drawn = pl.concat([by_how, by_class])
+    rows = range(drawn.height)
+    figure = pictures.new_figure(7.0, 1.4 + 0.22 * max(drawn.height, 1))
+    axes = figure.add_subplot()
+    low, high = (drawn[end].cast(pl.Float64) for end in ("low", "high"))
+    axes.hlines(rows, low, high, color=pictures.REFER, lw=2)
+    split = by_how.height
+    axes.plot(drawn["share"][:split], rows[:split], "D", color=pictures.CONFIDENT, ms=6)
+    axes.plot(drawn["share"][split:], rows[split:], "o", color=pictures.WRONG, ms=5)
+    _counts(axes, drawn.select("n_flagged", "n").rows())
+    axes.set_yticks(rows, drawn["group"].to_list())
+    axes.set_ylim(max(drawn.height, 1) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("share of the rows that would be lost, 95 % interval")
+    hidden = known.height - by_class.height
+    title = "What dropping every flagged row would cost (nobody should)"
+    _title(figure, f"{title}; {hidden} lower classes not shown" if hidden else title)
+    return pictures.png(figure)
+
+
+def _counts(axes: Axes, counts: Sequence[tuple[int, int]]) -> None:
+    """``k of n`` beside each row."""
+    for row, (part, among) in enumerate(counts):
+        axes.annotate(
+            f"{part} of {among}",
+            (1.02, row),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+        )
 
 
 def _title(figure: Figure, text: str) -> None:

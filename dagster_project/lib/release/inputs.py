@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.labels.given import given_version, join_labels, read_labels
+from dagster_project.lib.mislabels.out_of_fold import check_folds
 from dagster_project.lib.probability_table import open_probabilities
 from dagster_project.lib.release import bundle
 from dagster_project.lib.release.environment import environment, environment_changes
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 
 Paths = Mapping[str, Path]
 """Role -> file: ``probs_00``, ``baseline_00``, ``labels``, ``baseline_labels``,
-``reviewed_labels``, ``metadata``, ``classes``, ``policy``, ``deployed``; or ``scored_rows`` and
-``baseline_rows``."""
+``reviewed_labels``, ``metadata``, ``classes``, ``row_ids``, ``folds``, ``policy``, ``deployed``; or
+``scored_rows`` and ``baseline_rows``."""
 
 Look = Callable[["pl.Series", Mapping[str, str | None]], int]
 """(image ids, what else makes the look) -> how many looks at these rows there have been."""
@@ -88,7 +89,9 @@ def refit_files(
     """
     policy = _policy(paths, options)
     classes = paths.get("classes")
-    table = open_probabilities(_many(paths, "probs"), classes)
+    probs = _many(paths, "probs")
+    table = open_probabilities(probs, classes, row_ids=paths.get("row_ids"))
+    check_folds(table.frame, probs, assignment=paths.get("folds"))
     given = labels_of(paths.get("labels"), table)
     labels, reviews = _in_force(paths, table, given)
     version = given_version(labels)  # before the rows are scored: it takes as much memory

@@ -38,7 +38,7 @@ def release_note(report: Mapping[str, Any], policy: TierPolicy, tta: bool | None
         "## Protocol, fixed before the labels\n\n" + _protocol(report, policy),
         "## How the thresholds were chosen\n\n" + _selection(report, policy),
         "## Certificate\n\n" + _certificate(report),
-        "## Reviewers\n\n" + _reviewers(report["labels"]["reviews"]),
+        "## Reviewers\n\n" + _reviewers(report.get("reviews")),
         *(
             [("## Labels reviewed in part\n\n" + _partial(report))]
             if report["partial_review"]

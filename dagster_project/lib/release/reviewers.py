@@ -1,6 +1,6 @@
 """Who reviewed the labels, how blindly, how far they agree, and what was left out.
 
-Belongs: the wording that the note and the page share, from ``report["labels"]["reviews"]``.
+Belongs: the wording that the note and the page share, from ``report["reviews"]``.
 Does not: agreement itself (``labels.agreement``), estimates from a review (``partial_review``).
 Concept: what an auditor asks of a reference standard before believing a number that rests on it.
 """

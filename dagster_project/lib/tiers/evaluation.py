@@ -35,14 +35,12 @@ class LabelsInfo:
     """Which labels were used; ``provisional`` until the reviews that matter have returned.
 
     ``n_reviewed``: scored images whose label reviewers decided (confirmed or corrected); None if
-    that is not known. ``reviews``: who reviewed, how blindly and with what agreement (what
-    ``release.reviewers`` words); None where that is not known.
+    that is not known.
     """
 
     version: str
     provisional: bool
     n_reviewed: int | None
-    reviews: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class Context:
     Attributes
     ----------
     labels : which labels the rows carry.
+    reviews : who reviewed, how blindly, with what agreement (what ``release.reviewers`` words).
     deployed : the thresholds in service.
     baseline : scored rows of what is in service: other probabilities, or other labels.
     groups : ``image_uuid`` and metadata columns, for subgroups.
@@ -61,6 +60,7 @@ class Context:
     """
 
     labels: LabelsInfo
+    reviews: Mapping[str, Any] | None = None
     deployed: Thresholds | None = None
     baseline: pl.DataFrame | None = None
     groups: pl.DataFrame | None = None
@@ -90,7 +90,7 @@ def full_report(
     :func:`tier_report` at the released thresholds (its numbers are over images: ``estimand``), with
     ``intervals`` and ``patients`` (of :func:`tier_intervals`), ``selection`` (rule, target, fitted,
     interval, certificate; a refer threshold is never certified), ``accept`` (of
-    :func:`acceptance`), ``labels``, ``label_noise`` (of :func:`label_noise_report`),
+    :func:`acceptance`), ``labels``, ``reviews`` (null: not known), ``label_noise`` (of :func:`label_noise_report`),
     ``partial_review`` (of :func:`partial_review_report`), ``calibration`` (of
     :func:`calibration_summary`), ``per_class``, ``subgroups`` (null without metadata), ``baseline``
     (:func:`baseline_report` at the deployed thresholds if known, else at the new ones),
@@ -119,6 +119,7 @@ def full_report(
             {**tiers, "selection": selection, "partial_review": partial}, policy.accept
         ),
         "labels": asdict(context.labels),
+        "reviews": None if context.reviews is None else dict(context.reviews),
         "label_noise": label_noise_report(
             tiers,
             policy,

@@ -12,7 +12,6 @@ import pytest
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.evidence.proportion import clustered_interval, wilson
-from dagster_project.lib.mislabels import candidates
 from dagster_project.lib.mislabels.candidates import (
     IN_SAMPLE_MEANS,
     ISSUE_COLUMNS,
@@ -22,6 +21,7 @@ from dagster_project.lib.mislabels.candidates import (
     find_candidates,
     write_candidates,
 )
+from dagster_project.lib.mislabels.confident_joint import BLOCK
 from dagster_project.lib.probability_table import ProbabilityTable
 
 from .conftest import CLASSES, labels, planted, table
@@ -128,7 +128,7 @@ def test_more_rows_than_a_block_are_flagged_as_by_the_bare_call(
 ) -> None:
     from cleanlab.filter import find_label_issues
 
-    n = candidates._BLOCK + 700
+    n = BLOCK + 700
     probs, given = noisy(n, 5)
     probs = probs.astype(dtype)
     wide = probs.astype(np.float64)

@@ -255,8 +255,7 @@ def test_unreadable_provenance_is_refused() -> None:
 def test_the_note_says_how_many_labels_are_reviewed(
     report: dict[str, Any], provisional: bool, n_reviewed: int | None, said: str
 ) -> None:
-    counted = {"version": "v", "provisional": provisional, "n_reviewed": n_reviewed}
-    labels = {**counted, "reviews": None}
+    labels = {"version": "v", "provisional": provisional, "n_reviewed": n_reviewed}
     made = bundle.release_files({**report, "labels": labels}, DEFAULT_POLICY, DUMP, CURVE)
     assert said in made["report.md"].decode()
     assert json.loads(made["metadata.json"])["labels"] == labels

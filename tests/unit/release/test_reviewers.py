@@ -38,6 +38,6 @@ def test_a_readers_name_can_break_neither_the_table_nor_the_page() -> None:
 def test_the_note_says_so_where_nobody_knows_who_reviewed() -> None:
     report = plain_report(made_rows(200))
     assert "is not known." in release_note(report, DEFAULT_POLICY, None).split("## Reviewers")[1]
-    report["labels"]["reviews"] = reviews()
+    report["reviews"] = reviews()
     told = release_note(report, DEFAULT_POLICY, None)
     assert "91.2 % (88.5 to 93.4 %)" in told

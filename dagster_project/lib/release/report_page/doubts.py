@@ -234,7 +234,7 @@ def _reviewed(found: Mapping[str, Any]) -> list[Part]:
 
 def reviewers_section(report: Mapping[str, Any]) -> Section:
     """Who reviewed, how blindly, how far they agree, what was left out."""
-    reviews, title = report["labels"].get("reviews"), "Reviewers"
+    reviews, title = report.get("reviews"), "Reviewers"
     if not reviews:
         told = "Who reviewed these labels, how blindly and with what agreement is not known."
         return Section("reviewers", title, [Text(told)])
