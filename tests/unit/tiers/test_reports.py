@@ -167,18 +167,13 @@ def test_the_full_report_has_the_keys_of_the_contract() -> None:
     assert set(report) == {
         *("n", "thresholds", "full_coverage", "tiers", "outcomes", "selection", "labels"),
         *("baseline", "deployed", "estimand", "intervals", "patients", "moved", "accept"),
-        *("label_noise", "partial_review", "calibration", "per_class", "subgroups"),
+        *("label_noise", "partial_review", "calibration", "per_class", "subgroups", "reviews"),
     }
     chosen = report["selection"]["confident"]
     assert (chosen["rule"], chosen["target"], chosen["fitted"]) == ("coverage", 0.3, 0.8)
     assert len(chosen["ci95"]) == 2
     assert chosen["certificate"] is None
-    assert report["labels"] == {
-        "version": "v1",
-        "provisional": True,
-        "n_reviewed": 0,
-        "reviews": None,
-    }
+    assert report["labels"] == {"version": "v1", "provisional": True, "n_reviewed": 0}
     assert report["baseline"] is report["deployed"] is report["moved"] is None
     assert json.loads(json.dumps(report)) == report
 
