@@ -79,6 +79,7 @@ def sync(options: argparse.Namespace) -> None:
 def dump(options: argparse.Namespace) -> None:
     """Probabilities of one split, or of one shard of it."""
     from dagster_project.lib import dataset, model_store
+    from dagster_project.lib.embedding_table import embeddings_beside
     from dagster_project.lib.inference.dump import DumpOptions, dump_to, plan_dump
     from dagster_project.lib.probability_table import too_many_errors
     from dagster_project.lib.signature import require_signature
@@ -108,6 +109,7 @@ def dump(options: argparse.Namespace) -> None:
                 batch_size=options.batch_size,
                 dtype=options.dtype,
                 device=options.device,
+                embeddings=options.embeddings,
             ),
             on_progress=show,
         )
@@ -119,6 +121,9 @@ def dump(options: argparse.Namespace) -> None:
     reused = "an equal dump was there, nothing computed"
     note = reused if dumped.reused else f"{dumped.failed} with an error"
     print(f"{options.out}: {dumped.rows} rows, {note}")
+    if dumped.without_embedding is not None:
+        beside = embeddings_beside(options.out)
+        print(f"{beside}: {dumped.rows - dumped.without_embedding} embeddings")
     refusal = too_many_errors(dumped.failed, dumped.rows, options.max_error_share)
     if refusal:
         raise RefusedError(f"{options.out} is written, but {refusal}")
@@ -321,6 +326,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="float32 (the default), tf32, bfloat16 or float16, or fp32, bf16, fp16",
     )
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument(
+        "--embeddings",
+        action="store_true",
+        help="also what the encoder makes of each image, in F.embeddings.parquet beside F.parquet",
+    )
     command.add_argument(
         "--max-error-share",
         type=_share,
