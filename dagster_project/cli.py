@@ -152,6 +152,38 @@ def mislabels(options: argparse.Namespace) -> None:
     print(f"{options.out}: {summary['n_issues']} of {summary['n']} labels are suspicious")
 
 
+def image_issues(options: argparse.Namespace) -> None:
+    """Pictures that are no skin, outliers, copies, leaks, and labels that contradict each other."""
+    from dagster_project.lib import dataset
+    from dagster_project.lib.embedding_table import read_embeddings
+    from dagster_project.lib.image_issues import clusters, find, fingerprints
+    from dagster_project.lib.labels.given import read_labels
+    from dagster_project.lib.probability_table import read_probabilities
+
+    _check_writable(options.out)
+    folder = options.dataset_dir
+    index = dataset.dataset_index(folder)
+    table = read_probabilities(options.probs, options.classes) if options.probs else None
+    classes = table.classes if table else None
+    labels = (
+        read_labels(options.labels, classes) if options.labels else dataset.given_labels(folder)
+    )
+    judged = clusters.predicted_rows(table, labels) if table else None
+    embeddings = read_embeddings(options.embeddings) if options.embeddings else None
+    store = options.out / find.FINGERPRINTS
+    with progress.bar("fingerprints", "image") as show:
+        known = fingerprints.read_known(store)
+        prints = fingerprints.fingerprint_images(index, folder, known=known, on_progress=show)
+    fingerprints.write_known(store, prints)
+    with progress.bar("compare", "image") as show:
+        found = find.compare_images(index, prints, embeddings=embeddings, on_progress=show)
+    labelled = find.find_label_issues(found.pairs, labels, judged, index)
+    counts = find.write_image_issues(found, options.out, folder, labelled)
+    for kind, n in counts.items():
+        print(f"{kind}: {'not looked for' if n is None else n}")
+    print(options.out)
+
+
 def refit(options: argparse.Namespace) -> None:
     """Thresholds with their evidence and release, from probabilities and labels."""
     from dagster_project.lib.evidence.looks import count_look
@@ -354,6 +386,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = _command(
         commands,
+        image_issues,
+        "tier-refit image-issues --dataset-dir data --probs test.parquet --labels cleaned.csv "
+        "--embeddings test.embeddings.parquet --out issues",
+    )
+    _image_issues_arguments(command)
+
+    command = _command(
+        commands,
         refit,
         "tier-refit refit --probs p0.parquet p1.parquet --labels cleaned.csv "
         "--policy policy.json --out release",
@@ -450,6 +490,29 @@ def _table_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--labels", type=Path, help="image_uuid, label; default: those in P")
     command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
     command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+
+
+def _image_issues_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dataset-dir", type=Path, required=True)
+    command.add_argument(
+        "--probs",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="P",
+        help="probability parquet files; without: no systematic clusters",
+    )
+    command.add_argument("--labels", type=Path, help="image_uuid, label; default: the data set's")
+    command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
+    command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    command.add_argument(
+        "--embeddings",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="E",
+        help="files of dump --embeddings; without: no outliers and no look-alikes",
+    )
 
 
 def _release_argument(command: argparse.ArgumentParser, name: str) -> None:

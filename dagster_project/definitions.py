@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_project.defs import (
     approval,
     dataset,
+    image_issues,
     jobs,
     label_sensor,
     labels,
@@ -38,6 +39,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
             *dumps.values(),
             *labels.ASSETS,
             *mislabels.ASSETS,
+            *image_issues.ASSETS,
             *review.ASSETS,
             *thresholds.ASSETS,
             *release.ASSETS,

@@ -1,4 +1,4 @@
-"""Jobs: model sync, dataset, dump, refit, mislabels, policy preview.
+"""Jobs: model sync, dataset, dump, image issues, refit, mislabels, policy preview.
 
 Belongs: which assets run together, and by which executor.
 Does not: when (``label_sensor``, ``schedules``).
@@ -27,7 +27,7 @@ REFIT = (
 )
 """What depends on labels: never a dump; never ``review_packet``, which is frozen under review."""
 
-TRAIN_SIDE = ("mislabel_candidates",)
+TRAIN_SIDE = ("mislabel_candidates", "issue_kinds")
 """Added to the refit only while all train shards are current."""
 
 REFIT_CHECKS = [
@@ -83,8 +83,14 @@ def build_jobs() -> list[Any]:
         ),
         dg.define_asset_job(
             "mislabel_job",
-            assets("mislabel_candidates", "review_packet"),
+            assets("mislabel_candidates", "issue_kinds", "review_packet"),
             description="Find suspicious labels and freeze a blind packet for the reviewers.",
+            executor_def=in_process,
+        ),
+        dg.define_asset_job(
+            "image_issues_job",
+            assets("image_fingerprints", "image_issues"),
+            description="After a dump: garbage, outliers, copies and leaks; no label is read.",
             executor_def=in_process,
         ),
         dg.define_asset_job(
