@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,8 @@ from dagster_project.defs.parquet_io import table_path
 from dagster_project.defs.probabilities import DUMPS, shard_keys
 from dagster_project.lib import tables
 from dagster_project.lib.embedding_table import embeddings_beside
+from dagster_project.lib.image_issues import fingerprints
+from dagster_project.lib.photos import open_photo
 
 COPIES = ("img-000-0", "img-001-0")
 """Of a test patient and a train patient."""
@@ -45,58 +48,55 @@ def write_embeddings(harness: Harness, split: str, model: str = MODEL_A) -> None
         tables.write_arrow(embeddings_beside(path), tables.with_metadata(table, metadata))
 
 
-def counts(harness: Harness) -> dict[str, int]:
-    return {a: harness.count(a) for a in ("image_fingerprints", "image_issues", "issue_kinds")}
-
-
 def test_labels_landing_look_issues_up_and_find_nothing_again(
     dumped: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert dumped.run_job("image_issues_job").success
-    table = dumped.stored("image_issues").frame
-    assert table.select("kind", "image_uuid", "other_uuid", "same_patient", "across_splits").rows(
-    ) == [("exact_duplicate", *COPIES, False, True)]  # fmt: skip
-    before = table_path(dumped.settings, "image_issues").stat()
-    dumped.drop("r.csv", [(COPIES[0], "ada", "acne"), (COPIES[1], "ada", "tinea")])
-
-    from dagster_project.lib.image_issues import fingerprints
-
-    def opened(*_: object, **__: object) -> None:
-        raise AssertionError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fingerprints, "open_photo", opened)
-        dumped.refit()
-    assert counts(dumped) == {"image_fingerprints": 1, "image_issues": 1, "issue_kinds": 1}
-    assert table_path(dumped.settings, "image_issues").stat() == before
-    found = dumped.stored("issue_kinds").frame.filter(kind="conflicting_duplicate")
-    assert found.select("image_uuid", "label", "other_label").rows() == [
-        (COPIES[0], "acne", "tinea")
-    ]
-    assert dumped.metadata("issue_kinds")["conflicting_duplicates"] == 1
-    # the second thoughts of a reviewer resolve it
-    dumped.drop("r.csv", [(COPIES[0], "ada", "acne"), (COPIES[1], "ada", "acne")])
-    dumped.refit()
-    assert dumped.metadata("issue_kinds")["conflicting_duplicates"] == 0
-    assert counts(dumped)["image_fingerprints"] == 1
-
-
-def test_a_refit_goes_on_where_nobody_has_compared_the_images(dumped: Harness) -> None:
-    dumped.refit()
+    # nobody has compared the images: what depends on labels goes on, and says so
+    labelled = ["expert_reviews", "cleaned_labels", "mislabel_candidates", "issue_kinds"]
+    assert dumped.run_job("refit_job", labelled).success
     shown = dumped.metadata("issue_kinds")
     assert "run image_issues_job first" in shown["not_looked_for"]
     assert "conflicting_duplicates" not in shown
     assert shown["clusters"] == 0
-    assert counts(dumped) == {"image_fingerprints": 0, "image_issues": 0, "issue_kinds": 1}
+    assert dumped.run_job("image_issues_job").success
+    table = dumped.stored("image_issues").frame
+    sides = table.select("kind", "image_uuid", "other_uuid", "same_patient", "across_splits")
+    assert sides.rows() == [("exact_duplicate", *COPIES, False, True)]
+    before = table_path(dumped.settings, "image_issues").stat()
+    monkeypatch.setattr(fingerprints, "open_photo", None)  # nothing is decoded any more
+    # two labels for one picture land, and then the reader's second thoughts
+    for second, conflicts in (("tinea", [(COPIES[0], "acne", "tinea")]), ("acne", [])):
+        dumped.drop("r.csv", [(COPIES[0], "ada", "acne"), (COPIES[1], "ada", second)])
+        if conflicts:
+            dumped.refit()
+        else:
+            assert dumped.run_job("refit_job", labelled).success
+        found = dumped.stored("issue_kinds").frame.filter(kind="conflicting_duplicate")
+        assert found.select("image_uuid", "label", "other_label").rows() == conflicts
+        assert dumped.metadata("issue_kinds")["conflicting_duplicates"] == len(conflicts)
+    assert [dumped.count(a) for a in ("image_fingerprints", "image_issues", "issue_kinds")] == [
+        *(1, 1, 3)
+    ]
+    assert table_path(dumped.settings, "image_issues").stat() == before
 
 
-def test_outliers_are_found_where_there_are_embeddings_and_patients_stay_out_of_the_log(
-    dumped: Harness,
+def test_outliers_need_embeddings_of_one_model_and_patients_stay_out_of_the_log(
+    dumped: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert dumped.run_job("image_issues_job").success
     assert "outliers" not in dumped.metadata("image_issues")
     write_embeddings(dumped, "test")
+    new = "images/img-005-1.jpg"
+    Image.new("RGB", (30, 30), (200, 10, 10)).save(dumped.settings.dataset_dir / new)
+    decoded: list[str] = []
+
+    def counted(path: Path, **options: Any) -> Image.Image:
+        decoded.append(path.name)
+        return open_photo(path, **options)
+
+    monkeypatch.setattr(fingerprints, "open_photo", counted)
     assert dumped.run_job("image_issues_job").success
+    assert decoded == [Path(new).name]  # of all pictures the only one with new bytes
     shown = dumped.metadata("image_issues")
     assert (shown["n_embedded"], shown["outliers"] > 0) == (60, True)
     odd = dumped.stored("image_issues").frame.filter(kind="outlier")
@@ -107,34 +107,10 @@ def test_outliers_are_found_where_there_are_embeddings_and_patients_stay_out_of_
     assert "img-" not in text
     assert "p00" not in text
     object.__setattr__(dumped.settings, "photos_in_ui", False)
-    assert dumped.run_job("image_issues_job").success
+    assert dumped.run_job("image_issues_job", ["image_issues"]).success
     assert not {"worst_pairs", "worst_single_images"} & set(dumped.metadata("image_issues"))
-
-
-def test_embeddings_of_two_models_are_never_compared(dumped: Harness) -> None:
-    write_embeddings(dumped, "test")
     write_embeddings(dumped, "train", MODEL_B)
-    result = dumped.run_job("image_issues_job")
+    result = dumped.run_job("image_issues_job", ["image_issues"])
     assert not result.success
     failure = next(e for e in result.all_events if e.is_step_failure)
     assert "model_tree_hash differs" in str(failure.step_failure_data)
-
-
-def test_a_new_picture_is_the_only_one_that_is_decoded(
-    dumped: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dagster_project.lib.image_issues import fingerprints
-    from dagster_project.lib.photos import open_photo
-
-    assert dumped.run_job("image_issues_job", ["image_fingerprints"]).success
-    new = dumped.settings.dataset_dir / "images" / "img-005-1.jpg"
-    Image.new("RGB", (30, 30), (200, 10, 10)).save(new)
-    decoded: list[str] = []
-
-    def counted(path: Path, **options: object) -> Image.Image:
-        decoded.append(path.name)
-        return open_photo(path, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(fingerprints, "open_photo", counted)
-    assert dumped.run_job("image_issues_job", ["image_fingerprints"]).success
-    assert decoded == ["img-005-1.jpg"]
