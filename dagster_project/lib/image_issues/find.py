@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from dagster_project.lib.embedding_table import Embeddings
     from dagster_project.lib.image_issues.neighbours import Neighbours
 
-KINDS = ("not_skin", "outlier", "exact_duplicate", "near_duplicate")
-"""Kinds that need no label."""
 ISSUE_SCHEMA = pl.Schema(
     {
         "kind": pl.String,
@@ -91,16 +89,15 @@ class ImageIssues:
 
     @property
     def table(self) -> pl.DataFrame:
-        """One row a finding: :data:`ISSUE_SCHEMA`, by kind, then worst first."""
-        single = {"not_skin": self.not_skin, "outlier": self.outliers}
-        parts = [f.with_columns(kind=pl.lit(k)) for k, f in single.items() if f is not None]
-        parts += [
-            self.exact.with_columns(kind=pl.lit("exact_duplicate")),
-            self.near.with_columns(kind=pl.lit("near_duplicate")),
-        ]
-        shaped = [_shaped(part) for part in parts]
-        order = pl.col("kind").replace_strict(list(KINDS), range(len(KINDS)))
-        return pl.concat(shaped).sort(order, "score", "image_uuid", "other_uuid")
+        """One row a finding: :data:`ISSUE_SCHEMA`, by kind, then worst and surest first."""
+        parts = {
+            "not_skin": self.not_skin,
+            "outlier": self.outliers,
+            "exact_duplicate": self.exact,
+            "near_duplicate": self.near,
+        }
+        shaped = [_shaped(part, kind) for kind, part in parts.items() if part is not None]
+        return pl.concat(shaped)
 
     @property
     def summary(self) -> dict[str, int | None]:
@@ -233,10 +230,11 @@ def find_label_issues(
     return LabelIssues(None if pairs is None else conflicts.conflicting(pairs, labels), found)
 
 
-def _shaped(part: pl.DataFrame) -> pl.DataFrame:
+def _shaped(part: pl.DataFrame, kind: str) -> pl.DataFrame:
+    part = part.with_columns(kind=pl.lit(kind))
     lacking = [
-        pl.lit(None, kind).alias(name)
-        for name, kind in ISSUE_SCHEMA.items()
+        pl.lit(None, dtype).alias(name)
+        for name, dtype in ISSUE_SCHEMA.items()
         if name not in part.columns
     ]
     return part.with_columns(lacking).select(list(ISSUE_SCHEMA)).cast(ISSUE_SCHEMA)

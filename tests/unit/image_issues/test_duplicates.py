@@ -117,9 +117,9 @@ def test_look_alikes_are_much_nearer_than_neighbours_mostly_are() -> None:
     assert duplicate_pairs(rows, prints, (ids, nearest(values)), near=0.0).is_empty()
 
 
-def test_the_border_of_look_alikes_is_datalabs() -> None:
+def test_the_border_of_look_alikes_is_a_share_of_the_median_to_the_nearest() -> None:
     distance = np.array([[0.2], [0.1], [0.4]])
     found = Neighbours(np.array([[1], [0], [0]]), distance)
-    assert duplicates.near_distance(found) == pytest.approx(0.13 * 0.2)
+    assert duplicates.near_distance(found) == pytest.approx(0.3 * 0.2)
     copies = Neighbours(found.index, np.zeros((3, 1)))
     assert duplicates.near_distance(copies) > 0
