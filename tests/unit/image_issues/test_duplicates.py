@@ -54,14 +54,10 @@ def test_each_pair_has_the_surest_relation_and_says_who_is_on_both_sides(
 def made(phashes: list[str] | list[None], splits: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
     ids = [f"i{n:04d}" for n in range(len(phashes))]
     rows = pl.DataFrame({"image_uuid": ids, "patient_id": ids, "split": splits})
-    return rows, pl.DataFrame(
-        {
-            "image_uuid": ids,
-            "sha256": ids,
-            "pixels": ids,
-            "phash": pl.Series(phashes, dtype=pl.String),
-        }
-    )
+    looks = pl.Series(phashes, dtype=pl.String)
+    none = pl.Series([None] * len(ids), dtype=pl.String)
+    columns = {"image_uuid": ids, "sha256": ids, "pixels": ids, "phash": looks, "error": none}
+    return rows, pl.DataFrame(columns)
 
 
 def test_a_thousand_copies_are_linear_rows_and_every_copy_that_leaks_is_named() -> None:
@@ -75,6 +71,13 @@ def test_a_thousand_copies_are_linear_rows_and_every_copy_that_leaks_is_named() 
     assert leaks["image_uuid"].to_list() == sorted(leaks["image_uuid"])
     assert leaks["image_uuid"].n_unique() == leaks.height == 1000
     assert (leaks["split"] != leaks["other_split"]).all()
+
+
+def test_two_broken_files_are_no_copies_of_each_other(save: Saver, tmp_path: Path) -> None:
+    frame = save({"a": skin(1), "b": skin(1)})
+    for uuid in "ab":
+        (tmp_path / "data" / f"{uuid}.png").write_bytes(b"")
+    assert duplicate_pairs(frame, fingerprint_images(frame, tmp_path / "data")).is_empty()
 
 
 def test_leakage_names_the_surest_copy_in_the_other_split() -> None:
