@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from dagster_project.lib.image_issues import neighbours
-from dagster_project.lib.image_issues.neighbours import nearest
+from dagster_project.lib.image_issues.neighbours import Neighbours, nearest
 from dagster_project.lib.image_issues.outliers import outliers, scores
 
 
@@ -57,6 +57,15 @@ def test_what_lies_far_from_all_is_an_outlier_and_the_cut_is_datalabs() -> None:
     assert table["image_uuid"][0] == "i07"
     assert set(table["image_uuid"]) == {f"i{n:02d}" for n in np.flatnonzero(distance > cut)}
     assert table["score"].is_sorted()
+
+
+def test_the_cut_counted_by_hand() -> None:
+    # quartiles 1 and 2: the cut is 2 + 1.7; 3.69 is inside, 3.71 is not
+    distance = np.array([*[1.0] * 10, *[1.5] * 10, *[2.0] * 9, 3.69, 3.71]) / 10
+    found = Neighbours(np.zeros((31, 1), dtype=np.int64), distance[:, None])
+    table = outliers(pl.Series("image_uuid", [f"i{n:02d}" for n in range(31)]), found)
+    assert table["image_uuid"].to_list() == ["i30"]
+    assert table["score"].to_list() == pytest.approx([np.exp(-3.71 / 1.5)])
 
 
 def test_a_handful_of_images_has_no_outlier() -> None:
