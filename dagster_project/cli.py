@@ -82,6 +82,7 @@ def sync(options: argparse.Namespace) -> None:
 def dump(options: argparse.Namespace) -> None:
     """Probabilities of one split, or of one shard of it."""
     from dagster_project.lib import dataset, model_store
+    from dagster_project.lib.embedding_table import embeddings_beside
     from dagster_project.lib.inference.dump import DumpOptions, dump_to, plan_dump
     from dagster_project.lib.probability_table import too_many_errors
     from dagster_project.lib.signature import require_signature
@@ -111,6 +112,7 @@ def dump(options: argparse.Namespace) -> None:
                 batch_size=options.batch_size,
                 dtype=options.dtype,
                 device=options.device,
+                embeddings=options.embeddings,
             ),
             on_progress=show,
         )
@@ -122,6 +124,9 @@ def dump(options: argparse.Namespace) -> None:
     reused = "an equal dump was there, nothing computed"
     note = reused if dumped.reused else f"{dumped.failed} with an error"
     print(f"{options.out}: {dumped.rows} rows, {note}")
+    if dumped.without_embedding is not None:
+        beside = embeddings_beside(options.out)
+        print(f"{beside}: {dumped.rows - dumped.without_embedding} embeddings")
     refusal = too_many_errors(dumped.failed, dumped.rows, options.max_error_share)
     if refusal:
         raise RefusedError(f"{options.out} is written, but {refusal}")
@@ -204,6 +209,38 @@ def folds(options: argparse.Namespace) -> None:
     print(f"{options.out}: {made.height} images in {options.k} folds")
     for line in fold_summary(made, images):
         print(line)
+
+
+def image_issues(options: argparse.Namespace) -> None:
+    """Pictures that are no skin, outliers, copies, leaks, and labels that contradict each other."""
+    from dagster_project.lib import dataset
+    from dagster_project.lib.embedding_table import read_embeddings
+    from dagster_project.lib.image_issues import clusters, find, fingerprints
+    from dagster_project.lib.labels.given import read_labels
+    from dagster_project.lib.probability_table import read_probabilities
+
+    _check_writable(options.out)
+    folder = options.dataset_dir
+    index = dataset.dataset_index(folder)
+    table = read_probabilities(options.probs, options.classes) if options.probs else None
+    classes = table.classes if table else None
+    labels = (
+        read_labels(options.labels, classes) if options.labels else dataset.given_labels(folder)
+    )
+    judged = clusters.predicted_rows(table, labels) if table else None
+    embeddings = read_embeddings(options.embeddings) if options.embeddings else None
+    store = options.out / find.FINGERPRINTS
+    with progress.bar("fingerprints", "image") as show:
+        known = fingerprints.read_known(store)
+        prints = fingerprints.fingerprint_images(index, folder, known=known, on_progress=show)
+    fingerprints.write_known(store, prints)
+    with progress.bar("compare", "image") as show:
+        found = find.compare_images(index, prints, embeddings=embeddings, on_progress=show)
+    labelled = find.find_label_issues(found.pairs, labels, judged, index)
+    counts = find.write_image_issues(found, options.out, folder, labelled)
+    for kind, n in counts.items():
+        print(f"{kind}: {'not looked for' if n is None else n}")
+    print(options.out)
 
 
 def refit(options: argparse.Namespace) -> None:
@@ -383,6 +420,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     command.add_argument(
+        "--embeddings",
+        action="store_true",
+        help="also what the encoder makes of each image, in F.embeddings.parquet beside F.parquet",
+    )
+    command.add_argument(
         "--max-error-share",
         type=_share,
         default=1.0,
@@ -410,6 +452,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _table_arguments(command, needs_out=False)
     _packet_arguments(command)
+
+    command = _command(
+        commands,
+        image_issues,
+        "tier-refit image-issues --dataset-dir data --probs test.parquet --labels cleaned.csv "
+        "--embeddings test.embeddings.parquet --out issues",
+    )
+    _image_issues_arguments(command)
 
     command = _command(
         commands,
@@ -602,6 +652,29 @@ def _folds_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--out", type=Path, required=True, help="*.parquet or *.csv")
     command.add_argument("--split", help="only images of this split; default: all")
     command.add_argument("--seed", type=_seed, default=0, help="breaks ties; default: 0")
+
+
+def _image_issues_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dataset-dir", type=Path, required=True)
+    command.add_argument(
+        "--probs",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="P",
+        help="probability parquet files; without: no systematic clusters",
+    )
+    command.add_argument("--labels", type=Path, help="image_uuid, label; default: the data set's")
+    command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
+    command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    command.add_argument(
+        "--embeddings",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="E",
+        help="files of dump --embeddings; without: no outliers and no look-alikes",
+    )
 
 
 def _release_argument(command: argparse.ArgumentParser, name: str) -> None:

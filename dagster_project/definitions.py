@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_project.defs import (
     approval,
     dataset,
+    image_issues,
     jobs,
     label_sensor,
     labels,
@@ -39,6 +40,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
             *dumps.values(),
             *labels.ASSETS,
             *mislabels.ASSETS,
+            *image_issues.ASSETS,
             *review.ASSETS,
             *thresholds.ASSETS,
             *release.ASSETS,

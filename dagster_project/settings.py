@@ -87,6 +87,11 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = _variable(
         "TIER_REFIT_DEVICE", "auto", "Where the dump runs; auto takes a GPU where there is one."
     )
+    embeddings: bool = _variable(
+        "TIER_REFIT_EMBEDDINGS",
+        False,
+        "Also dump what the encoder makes of each image: outliers and look-alikes are found in it.",
+    )
     max_error_share: float = _variable(
         "TIER_REFIT_MAX_ERROR_SHARE",
         0.05,

@@ -1,4 +1,4 @@
-"""Jobs: model sync, dataset, dump, refit, mislabels, policy preview.
+"""Jobs: model sync, dataset, dump, image issues, refit, mislabels, policy preview.
 
 Belongs: which assets run together, and by which executor.
 Does not: when (``label_sensor``, ``schedules``).
@@ -29,7 +29,7 @@ REFIT = (
 )
 """What depends on labels: never a dump; never ``review_packet``, which is frozen under review."""
 
-TRAIN_SIDE = ("mislabel_candidates", "prune_list")
+TRAIN_SIDE = ("mislabel_candidates", "issue_kinds", "prune_list")
 """Added to the refit only while all train shards are current."""
 
 REFIT_CHECKS = [
@@ -87,6 +87,12 @@ def build_jobs() -> list[Any]:
             "mislabel_job",
             assets(*TRAIN_SIDE, "next_reviews", "review_packet"),
             description="Find suspicious labels, list what may be dropped, freeze a blind packet.",
+            executor_def=in_process,
+        ),
+        dg.define_asset_job(
+            "image_issues_job",
+            assets("image_fingerprints", "image_issues"),
+            description="After a dump: garbage, outliers, copies and leaks; no label is read.",
             executor_def=in_process,
         ),
         dg.define_asset_job(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_project.defs import show
+from dagster_project.defs.image_issues import compared_images
 from dagster_project.defs.labels import verified_given
 from dagster_project.defs.probabilities import dumped_classes, whole_dump
 from dagster_project.lib.errors import InputError
@@ -112,7 +113,13 @@ def _publish_weak_classes(
     }
 
 
-@dg.asset(group_name="mislabels", kinds={"csv"}, owners=["team:data-science"], code_version="1")
+@dg.asset(
+    group_name="mislabels",
+    kinds={"csv"},
+    owners=["team:data-science"],
+    code_version="1",
+    deps=["image_issues"],
+)
 def prune_list(
     settings: dg.ResourceParam[Settings],
     mislabel_candidates: StoredTable,
@@ -123,7 +130,8 @@ def prune_list(
     from dagster_project.lib.mislabels import prune
 
     rows, cleaned = mislabel_candidates.frame, cleaned_labels.frame
-    garbage = None  # prune.clear_garbage(image_issues.frame), once that asset is an input here
+    compared = compared_images(settings, dataset_index)
+    garbage = None if compared is None else prune.clear_garbage(compared)
     proposed = StoredTable.of(prune.prune_list(cleaned, rows, garbage))
     verified = verified_given(settings, dataset_index)
     naive = prune.naive_prune(rows, cleaned, dumped_classes(settings), verified=verified)
@@ -134,6 +142,9 @@ def prune_list(
         data_version=dg.DataVersion(proposed.version),
         metadata={
             "proposed": len(proposed),
+            "not_looked_for": show.reasons(
+                ["garbage: run image_issues_job first"] if garbage is None else []
+            ),
             **show.scalars({f"naive_{name}": v for name, v in naive.summary.items()}),
             "naive_prune_by_class": show.table(naive.per_class),
             "naive_prune_by_verification": show.table(naive.groups),

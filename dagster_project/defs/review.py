@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_project.defs import show
+from dagster_project.defs.image_issues import compared_images
 from dagster_project.defs.probabilities import dumped_classes
 from dagster_project.defs.thresholds import fit_of
 from dagster_project.lib import progress
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from dagster_project.lib.review.packet import PacketDesign
 
 
-@dg.asset(group_name="mislabels", kinds={"csv"}, owners=["team:dermatology"], code_version="3")
+@dg.asset(
+    group_name="mislabels",
+    kinds={"csv"},
+    owners=["team:dermatology"],
+    code_version="3",
+    deps=["image_issues"],
+)
 def review_packet(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],
@@ -34,16 +41,19 @@ def review_packet(
     """A blind packet drawn by design; frozen, and never part of a refit."""
     import polars as pl
 
+    from dagster_project.lib.image_issues.look_alikes import similar_groups
     from dagster_project.lib.review.packet import PacketSource, build_packet
 
     judged = mislabel_candidates.frame
     if settings.packet_split is not None:
         judged = judged.filter(pl.col("split") == settings.packet_split)
     thresholds = fit_of(tier_thresholds).thresholds
+    compared = compared_images(settings, dataset_index)
     summary = build_packet(
         PacketSource(judged, dataset_index.frame, settings.dataset_dir, thresholds),
         _design(settings),
         settings.packets_dir,
+        similar=None if compared is None else similar_groups(compared),
         on_progress=progress.lines("review packet", context.log.info, "photograph"),
     )
     row = {"packet": [summary["packet"]], "folder": [summary["folder"]]}

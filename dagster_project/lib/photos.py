@@ -1,11 +1,12 @@
 """Photographs for people to look at: decoded upright, in RGB, or a reason why not.
 
-Belongs: opening one image file of a dataset for the montage and the packet.
+Belongs: opening one image file of a dataset for montages, the packet and fingerprints.
 Does not: the model's preprocessing (``inference``), which must not change with a nicer view.
 """
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def open_photo(path: Path, *, hint: int | None = None) -> Image.Image:
+def open_photo(path: Path, *, hint: int | None = None, data: bytes | None = None) -> Image.Image:
     """The photograph, upright (EXIF orientation applied), in RGB.
 
     Parameters
     ----------
     path : image file.
-    hint : longest side that is needed; a JPEG is then decoded at the nearest smaller scale.
+    hint : shorter side that is needed; a JPEG is then decoded at the smallest scale that has it.
+    data : the file's bytes, if they have been read.
 
     Raises
     ------
@@ -32,7 +34,7 @@ def open_photo(path: Path, *, hint: int | None = None) -> Image.Image:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else io.BytesIO(data)) as image:
             if hint is not None:
                 image.draft("RGB", (hint, hint))
             upright = ImageOps.exif_transpose(image)

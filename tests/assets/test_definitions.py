@@ -31,8 +31,16 @@ LINEAGE = {
         "cleaned_labels",
         "dataset_index",
     },
-    "review_packet": {"mislabel_candidates", "tier_thresholds", "dataset_index"},
-    "prune_list": {"mislabel_candidates", "cleaned_labels", "dataset_index"},
+    "image_fingerprints": {"dataset_index"},
+    "image_issues": {
+        "image_fingerprints",
+        "dataset_index",
+        "test_probabilities",
+        "train_probabilities",
+    },
+    "issue_kinds": {"image_issues", "mislabel_candidates", "cleaned_labels", "dataset_index"},
+    "review_packet": {"mislabel_candidates", "tier_thresholds", "dataset_index", "image_issues"},
+    "prune_list": {"mislabel_candidates", "cleaned_labels", "dataset_index", "image_issues"},
     "scored_test_rows": {"test_probabilities", "cleaned_labels", "dataset_index"},
     "coverage_curve": {"scored_test_rows"},
     "tier_thresholds": {"scored_test_rows", "expert_reviews"},
@@ -62,6 +70,7 @@ JOBS = {
     "model_sync_job",
     "dataset_job",
     "dump_job",
+    "image_issues_job",
     "refit_job",
     "mislabel_job",
     "policy_preview_job",
@@ -133,6 +142,7 @@ def test_a_refit_never_touches_a_dump_or_a_packet_under_review() -> None:
     chosen = {key.to_user_string() for key in jobs.refit_assets(with_train_side=True)}
     assert not chosen & {"test_probabilities", "train_probabilities", "review_packet"}
     assert not chosen & {"model_artifact", "dataset_index", "given_labels"}
+    assert not chosen & {"image_fingerprints", "image_issues"}
 
 
 def test_loading_the_definitions_imports_nothing_heavy() -> None:

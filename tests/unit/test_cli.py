@@ -26,7 +26,10 @@ from dagster_project.lib.release import bundle
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
-COMMANDS = ("sync", "dump", "mislabels", "folds", "packet", "refit", "check-model", "demo")
+COMMANDS = (
+    *("sync", "dump", "mislabels", "image-issues", "folds", "packet", "refit", "check-model"),
+    "demo",
+)
 N = 240
 
 Run = Callable[..., tuple[int, str, str]]
@@ -464,6 +467,45 @@ def test_a_target_that_cannot_be_met_is_exit_3_and_nothing_written(run: Run, giv
     assert not Path("out").exists()
 
 
+# image issues
+
+
+def test_image_issues_writes_each_kind_and_decodes_nothing_twice(
+    run: Run, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    from dagster_project.lib.image_issues import fingerprints
+
+    Path("data").mkdir()
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    for name in ("a", "b"):
+        picture.save(f"data/{name}.png")
+    rows = [("i000", "a.png", "p0", "acne"), ("i001", "b.png", "p1", "tinea")]
+    names = ["image_uuid", "image_path", "patient_id", "label"]
+    pl.DataFrame(rows, schema=names, orient="row").write_csv("data/manifest.csv")
+    Path("data/splits.csv").write_text("patient_id,split\np0,train\np1,test\n")
+    arguments = ["image-issues", "--dataset-dir", "data", "--out", "out"]
+    code, out, _ = run(*arguments, "--probs", given / "probs.parquet")
+    assert code == 0
+    assert "exact_duplicates: 1\n" in out
+    assert "outliers: not looked for\n" in out
+    assert "images_leaking: 2\n" in out
+    assert "conflicting_duplicates: 1\nclusters: 0\n" in out
+    first = contents(Path("out"))
+
+    def decoded(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(fingerprints, "open_photo", decoded)
+    assert run(*arguments, "--probs", given / "probs.parquet")[0] == 0
+    assert contents(Path("out")) == first
+    code, _, err = run(*arguments, "--embeddings", "gone.parquet", "--out", "other")
+    assert (code, err) == (2, "tier-refit: gone.parquet: no such file\n")
+    assert not Path("other").exists()
+
+
 # mislabels
 
 
@@ -796,6 +838,7 @@ def test_a_fault_of_ours_is_not_disguised(monkeypatch: pytest.MonkeyPatch) -> No
 OUTPUTS = {
     "refit": ["refit", "--probs", "{labelled}", "--out", "{out}"],
     "mislabels": ["mislabels", "--probs", "{labelled}", "--out", "{out}"],
+    "image-issues": ["image-issues", "--dataset-dir", ".", "--out", "{out}"],
     "sync": ["sync", ".", "{out}"],
     "dump": [
         *("dump", "--model-dir", ".", "--dataset-dir", ".", "--split", "test"),

@@ -6,8 +6,9 @@ table looks like (``shard_table``), labels (a dump has none).
 Concept: rows are computed in fixed batches inside fixed segments, so an interrupted dump gives
 the bytes of an uninterrupted one. Rows are independent up to float noise: another batch size
 moves a probability by less than 1e-6 in float32. One segment is in memory at a time, so a dump of
-100,000 rows needs no more than one of 10,000.
-N = rows, K = classes.
+100,000 rows needs no more than one of 10,000. Embeddings are a second file, published first: where
+the probabilities are new, so are they.
+N = rows, K = classes, D = width of the encoder.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dagster_project.lib import model_store, tables
+from dagster_project.lib.embedding_table import EMBEDDING, embeddings_beside
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.inference import (
     checkpoint,
@@ -37,6 +39,7 @@ from dagster_project.lib.inference.segments import discard_segments
 from dagster_project.lib.progress import OnProgress, silent
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
     from dagster_project.lib.inference.decoding import Span
@@ -66,6 +69,7 @@ class Dumped:
     ----------
     path : its parquet file.
     rows, failed : images, and how many of them have an error in place of probabilities.
+    without_embedding : images that have none; None where none were asked for.
     reused : an equal dump was there already, and was left as it is.
     stats : how it went; None where nothing had to be computed.
     """
@@ -73,6 +77,7 @@ class Dumped:
     path: Path
     rows: int
     failed: int
+    without_embedding: int | None
     reused: bool
     stats: DumpStats | None
 
@@ -99,21 +104,26 @@ def dump_to(
             if failed is None:
                 raise
         discard_segments(segments_dir, plan.identity)
+    without = _n_failed(embeddings_beside(out)) if plan.options.embeddings else None
     if failed is None:
-        return Dumped(out, rows, _n_failed(out), reused=False, stats=stats)
+        return Dumped(out, rows, _n_failed(out), without, reused=False, stats=stats)
     on_progress(rows, rows, "an equal dump was there")
-    return Dumped(out, rows, failed, reused=True, stats=None)
+    return Dumped(out, rows, failed, without, reused=True, stats=None)
 
 
 def _published(plan: DumpPlan, out: Path) -> int | None:
     """The rows with an error of an equal dump at ``out``, every page of which is sound."""
     if published_identity(out) != plan.identity:
         return None
+    beside = embeddings_beside(out)
+    if plan.options.embeddings and published_identity(beside) != plan.identity:
+        return None
     if plan.options.device not in ("auto", tables.read_metadata(out).get("device")):
         return None
     try:
-        for _ in tables.read_arrow_parts(out):
-            pass
+        for path in (out, beside) if plan.options.embeddings else (out,):
+            for _ in tables.read_arrow_parts(path):
+                pass
         return _n_failed(out)
     except InputError:  # a sound footer over damaged pages: computed again
         return None
@@ -145,7 +155,8 @@ def run_dump(
     segments_dir : finished pieces; :func:`discard_segments` once the result is published.
     out : parquet file of (N,) rows in the plan's order: ``image_uuid, patient_id``, the views as
         fixed-size lists of K float32 (null where there is an error), ``error``. No labels.
-        Key-value metadata says of what and how.
+        Key-value metadata says of what and how. Embeddings, where they are asked for, lie beside
+        it (``embedding_table``); older ones are removed where they are not.
     on_progress : called with rows done, rows in all, and where the time goes.
 
     Returns
@@ -165,8 +176,21 @@ def run_dump(
         pieces = _Pieces(plan, folder, kind)
         with precision.arithmetic(options.dtype):
             stats = _compute(pieces, on_progress)
-    tables.write_arrow_parts(out, shard_table.schema(plan, kind), pieces.all())
+    _publish(pieces, out)
     return stats
+
+
+def _publish(pieces: _Pieces, out: Path) -> None:
+    """Write the file of probabilities last: it is what says that a dump is there."""
+    plan, beside = pieces.plan, embeddings_beside(out)
+    if plan.options.embeddings:
+        rows = (shard_table.embedding_rows(piece) for piece in pieces.all())
+        tables.write_arrow_parts(beside, shard_table.embedding_schema(plan, pieces.kind), rows)
+    columns = shard_table.schema(plan, pieces.kind)
+    parts = (piece.select(columns.names) for piece in pieces.all())
+    tables.write_arrow_parts(out, columns, parts)
+    if not plan.options.embeddings:
+        beside.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -190,7 +214,7 @@ class _Pieces:
     def read(self, number: int, span: Span) -> pa.Table | None:
         """A finished piece, else None."""
         ids = self.plan.rows["image_uuid"][span[0] : span[1]].to_list()
-        schema = shard_table.schema(self.plan)
+        schema = shard_table.piece_schema(self.plan)
         return segments.read_segment(self.folder, number, ids, layout=self.layout, schema=schema)
 
     def all(self) -> Iterator[pa.Table]:
@@ -249,7 +273,12 @@ def _engine(plan: DumpPlan, kind: str, batch_size: int) -> Engine:
         dtype=plan.options.dtype,
         sha256=hashes[checkpoint.WEIGHTS],  # of the very bytes that are loaded
     )
-    return Engine(model, plan.options.tta, batch_size)
+    if plan.options.embeddings and model.module.encoder_sees_questionnaire:
+        raise InputError(
+            f"{plan.model_dir}: architecture {plan.spec.config['architecture']} encodes image and "
+            "questionnaire together, so an image has no embedding of its own; dump without them"
+        )
+    return Engine(model, plan.options.tta, batch_size, plan.options.embeddings)
 
 
 @dataclass(frozen=True)
@@ -308,14 +337,20 @@ def _finished(plan: DumpPlan, engine: Engine, batch: _Batch) -> pa.Table:
     shape = (len(batch.errors), len(plan.spec.classes))
     values = {name: np.zeros(shape, dtype=np.float32) for name in names}
     errors = batch.errors
+    embeddings: npt.NDArray[np.float16] | None = None
     if batch.pending:
         good = np.flatnonzero([error is None for error in errors])
-        for name, computed in engine.collect(batch.pending).items():
+        found = engine.collect(batch.pending)
+        pooled = found.pop(EMBEDDING, None)
+        if pooled is not None:
+            embeddings = np.full((len(errors), pooled.shape[1]), np.nan, dtype=np.float16)
+            embeddings[good] = pooled
+        for name, computed in found.items():
             values[name][good] = computed
     finite = np.all([np.isfinite(values[name]).all(axis=1) for name in names], axis=0)
     for row in np.flatnonzero(~finite):
         errors[row] = "the network's output is not finite"
-    return shard_table.rows_table(plan, batch.span, values, errors)
+    return shard_table.rows_table(plan, batch.span, values, errors, embeddings)
 
 
 def _spans(first: int, last: int, size: int) -> list[Span]:

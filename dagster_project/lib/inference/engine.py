@@ -73,11 +73,13 @@ class Engine:
     model : on its device, in its dtype.
     tta : also see the flipped images.
     batch_size : most rows of a forward pass; becomes smaller when memory is short.
+    embeddings : also return what the encoder makes of each image.
     """
 
     model: LoadedModel
     tta: bool
     batch_size: int
+    embeddings: bool = False
     times: Times = field(default_factory=Times)
 
     def submit(
@@ -106,8 +108,11 @@ class Engine:
                     raise
                 self._halve(min(size, rows))
 
-    def collect(self, pieces: Sequence[Pending]) -> dict[str, npt.NDArray[np.float32]]:
-        """``{view: (B, K) float32}`` of a batch that was started; waits until it is done."""
+    def collect(self, pieces: Sequence[Pending]) -> dict[str, npt.NDArray[np.floating[Any]]]:
+        """``{view: (B, K) float32}`` of a batch that was started; waits until it is done.
+
+        With ``embeddings`` also ``views.EMBEDDING``, (B, D) float16.
+        """
         parts = []
         for piece in pieces:
             parts.append({name: value.cpu().numpy() for name, value in piece.outputs.items()})
@@ -135,7 +140,9 @@ class Engine:
         normal = preprocess.normalise(pixels, self.model.preprocess).to(
             torch_dtype(self.model.dtype)
         )
-        return views.compute_views(self.model.module, normal, production, full, tta=self.tta)
+        return views.compute_views(
+            self.model.module, normal, production, full, tta=self.tta, embeddings=self.embeddings
+        )
 
     def _halve(self, tried: int) -> None:
         if tried <= 1:

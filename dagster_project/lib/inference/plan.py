@@ -57,6 +57,7 @@ class DumpOptions:
         3e-3.
     device : ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
     segment_rows : rows a segment, the most that a killed dump loses.
+    embeddings : also keep the encoder's output of the unflipped image (``embedding_table``).
     """
 
     null_fields: tuple[str, ...] | None = None
@@ -65,6 +66,7 @@ class DumpOptions:
     dtype: str = "float32"
     device: str = "auto"
     segment_rows: int = 512
+    embeddings: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def plan_dump(
         "null_fields": ",".join(sorted(null_fields)),
         "shard": f"{shard}/{n_shards}",
         "code_version": CODE_VERSION,
+        # only where they are asked for: dumps without stay what they are
+        **({"embeddings": "float16"} if options.embeddings else {}),
     }
     return DumpPlan(
         model_dir=model_dir,

@@ -2,8 +2,10 @@
 
 Belongs: the written form of a shard, in one place for pieces and whole.
 Does not: computing values (``engine``), files (``segments``, ``lib.tables``), reading a table back
-(``probability_table``).
-N = rows, K = classes.
+(``probability_table``, ``embedding_table``).
+Concept: a piece holds probabilities and, where they are asked for, embeddings; published, they are
+two files.
+N = rows, K = classes, D = width of the encoder.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dagster_project.lib import tables
+from dagster_project.lib.embedding_table import EMBEDDING, TOO_LARGE
 from dagster_project.lib.inference import views
 from dagster_project.lib.inference.plan import CODE_VERSION, preprocess_digest
 
@@ -45,11 +48,47 @@ def schema(plan: DumpPlan, kind: str | None = None) -> pa.Schema:
     return columns if kind is None else columns.with_metadata(_metadata(plan, kind))
 
 
+def piece_schema(plan: DumpPlan) -> pa.Schema:
+    """The columns of a piece: :func:`schema`, and the embedding (a list) where it is asked for."""
+    import pyarrow as pa
+
+    columns = schema(plan)
+    if not plan.options.embeddings:
+        return columns
+    return columns.append(pa.field(EMBEDDING, pa.list_(pa.float16())))
+
+
+def embedding_schema(plan: DumpPlan, kind: str) -> pa.Schema:
+    """``image_uuid, embedding`` (D float16 or null), ``error`` (why there is none)."""
+    import pyarrow as pa
+
+    columns = pa.schema(
+        [
+            ("image_uuid", pa.string()),
+            (EMBEDDING, pa.list_(pa.float16())),
+            ("error", pa.string()),
+        ]
+    )
+    return columns.with_metadata(_metadata(plan, kind))
+
+
+def embedding_rows(piece: pa.Table) -> pa.Table:
+    """The part of a piece that is published as :func:`embedding_schema`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lost = pc.and_(pc.is_null(piece.column(EMBEDDING)), pc.is_null(piece.column("error")))
+    reason = pc.if_else(lost, pa.scalar(TOO_LARGE), piece.column("error"))
+    table = piece.select(["image_uuid", EMBEDDING])
+    return table.append_column("error", reason).replace_schema_metadata(None)
+
+
 def rows_table(
     plan: DumpPlan,
     span: Span,
     values: Mapping[str, npt.NDArray[np.float32]],
     errors: Sequence[str | None],
+    embeddings: npt.NDArray[np.float16] | None = None,
 ) -> pa.Table:
     """Rows [first, last) of the plan.
 
@@ -57,6 +96,7 @@ def rows_table(
     ----------
     values : ``{view: (rows, K) float32}``; what stands where there is an error becomes null.
     errors : why a row has no probabilities, or None.
+    embeddings : (rows, D); a row that is not finite becomes null. None: no row has one.
     """
     import pyarrow as pa
 
@@ -74,7 +114,24 @@ def rows_table(
         *lists,
         pa.array(errors, pa.string()),
     ]
-    return pa.Table.from_arrays(columns, schema=schema(plan))
+    if plan.options.embeddings:
+        columns.append(_embedding_lists(embeddings, errors))
+    return pa.Table.from_arrays(columns, schema=piece_schema(plan))
+
+
+def _embedding_lists(
+    embeddings: npt.NDArray[np.float16] | None, errors: Sequence[str | None]
+) -> pa.Array:
+    import pyarrow as pa
+
+    if embeddings is None:
+        return pa.nulls(len(errors), pa.list_(pa.float16()))
+    failed = np.array([error is not None for error in errors])
+    lacking = failed | ~np.isfinite(embeddings).all(axis=1)
+    lengths = np.where(lacking, 0, embeddings.shape[1])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    flat = pa.array(embeddings[~lacking].ravel(), pa.float16())
+    return pa.ListArray.from_arrays(offsets, flat, mask=pa.array(lacking))
 
 
 def joined(parts: Sequence[pa.Table], metadata: Mapping[str, str]) -> pa.Table:

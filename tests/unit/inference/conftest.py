@@ -127,3 +127,43 @@ def dataset(tmp_path: Path) -> tuple[Path, pl.DataFrame]:
         }
     )
     return folder, rows
+
+
+@pytest.fixture
+def planner(artifact: Path, dataset: tuple[Path, pl.DataFrame]) -> Callable[..., Any]:
+    """Plans of dumps of that artifact and those photographs."""
+    from dagster_project.lib import model_store
+    from dagster_project.lib.inference import dump
+
+    folder, rows = dataset
+    tree_hash = model_store.read_artifact(artifact).tree_hash
+
+    def plan(rows: pl.DataFrame = rows, shard: int = 0, n_shards: int = 1, **options: Any) -> Any:
+        options = {"segment_rows": 5, "batch_size": 3, "device": "cpu", **options}
+        return dump.plan_dump(
+            model_dir=artifact,
+            tree_hash=tree_hash,
+            dataset_dir=folder,
+            rows=rows,
+            shard=shard,
+            n_shards=n_shards,
+            options=dump.DumpOptions(**options),
+        )
+
+    return plan
+
+
+@pytest.fixture
+def encoder_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of images of every encoder pass."""
+    from dagster_project.lib.inference.architectures import SiglipMetadata
+
+    passes: list[int] = []
+    plain = SiglipMetadata.encode_image
+
+    def counted(self: SiglipMetadata, pixel_values: Any) -> Any:
+        passes.append(len(pixel_values))
+        return plain(self, pixel_values)
+
+    monkeypatch.setattr(SiglipMetadata, "encode_image", counted)
+    return passes

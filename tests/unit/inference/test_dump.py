@@ -38,46 +38,10 @@ UNREADABLE = 3
 Planner = Callable[..., dump.DumpPlan]
 
 
-@pytest.fixture
-def planner(artifact: Path, dataset: tuple[Path, pl.DataFrame]) -> Planner:
-    folder, rows = dataset
-    tree_hash = model_store.read_artifact(artifact).tree_hash
-
-    def plan(
-        rows: pl.DataFrame = rows, shard: int = 0, n_shards: int = 1, **options: Any
-    ) -> dump.DumpPlan:
-        options = {"segment_rows": 5, "batch_size": 3, "device": "cpu", **options}
-        return dump.plan_dump(
-            model_dir=artifact,
-            tree_hash=tree_hash,
-            dataset_dir=folder,
-            rows=rows,
-            shard=shard,
-            n_shards=n_shards,
-            options=dump.DumpOptions(**options),
-        )
-
-    return plan
-
-
 def dumped(plan: dump.DumpPlan, folder: Path) -> pa.Table:
     """The table of a plan, run with the segments of ``folder``, which stay."""
     dump.run_dump(plan, folder, folder / "run.parquet")
     return tables.read_arrow(folder / "run.parquet")
-
-
-@pytest.fixture
-def encoder_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of images of every encoder pass."""
-    passes: list[int] = []
-    plain = SiglipMetadata.encode_image
-
-    def counted(self: SiglipMetadata, pixel_values: torch.Tensor) -> torch.Tensor:
-        passes.append(len(pixel_values))
-        return plain(self, pixel_values)
-
-    monkeypatch.setattr(SiglipMetadata, "encode_image", counted)
-    return passes
 
 
 def test_a_dump_agrees_with_one_image_at_a_time_by_hand(

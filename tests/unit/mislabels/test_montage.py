@@ -12,8 +12,10 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from dagster_project.lib import tiles
 from dagster_project.lib.mislabels import montage as module
-from dagster_project.lib.mislabels.montage import PHOTO, thumbnail
+from dagster_project.lib.mislabels.montage import thumbnail
+from dagster_project.lib.tiles import PHOTO
 
 Photos = Callable[[list[str]], pl.DataFrame]
 montage = partial(module.montage, in_sample=False)
@@ -42,8 +44,8 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path, photos: Photos) -> None:
 def test_tiles_stand_in_the_order_of_the_issues(tmp_path: Path, photos: Photos) -> None:
     photos(["a", *"bcdefghi"])
     image = pixels(montage(issues(["a.jpg", "i.jpg"]), tmp_path / "data"))
-    row = module._HEADER + PHOTO // 2
-    first, second = (image[row, module._PAD + PHOTO // 2 + n * (PHOTO + 6)] for n in (0, 1))
+    row = tiles._HEADER + PHOTO // 2
+    first, second = (image[row, tiles._PAD + PHOTO // 2 + n * (PHOTO + 6)] for n in (0, 1))
     assert abs(first.astype(int) - (200, 40, 90)).max() < 4
     assert abs(second.astype(int) - (200, 80, 90)).max() < 4
 
@@ -61,7 +63,7 @@ def test_an_image_that_cannot_be_shown_is_a_grey_tile_with_words(
 ) -> None:
     (tmp_path / "text.jpg").write_text("scanned?")
     image = pixels(montage(issues([path]), tmp_path))
-    tile = image[module._HEADER : module._HEADER + PHOTO, module._PAD : module._PAD + PHOTO]
+    tile = image[tiles._HEADER : tiles._HEADER + PHOTO, tiles._PAD : tiles._PAD + PHOTO]
     grey = (tile == 0xD0).all(axis=2)
     assert grey[:40].all()
     assert not grey[PHOTO // 2 - 16 : PHOTO // 2 + 16].all()
@@ -71,7 +73,7 @@ def test_no_more_than_the_limit_is_drawn(tmp_path: Path, photos: Photos) -> None
     frame = issues(photos(["a"])["image_path"].to_list() * 25)
     one_row = pixels(montage(frame, tmp_path / "data", limit=10)).shape
     three_rows = pixels(montage(frame, tmp_path / "data")).shape
-    tile = PHOTO + 4 * module._LINE + 2 * module._PAD
+    tile = PHOTO + 4 * tiles._LINE + 2 * tiles._PAD
     assert three_rows[0] - one_row[0] == 2 * tile
     assert three_rows[1] == one_row[1]
 
@@ -101,10 +103,10 @@ def test_no_candidates_still_make_a_picture(tmp_path: Path) -> None:
 def test_a_caption_is_whole_where_two_lines_hold_it_and_never_too_wide(
     name: str, lines: list[str]
 ) -> None:
-    wrapped = module._wrapped(name)
+    wrapped = tiles.wrapped(name)
     assert wrapped == lines
-    arrow = module._wrapped(f"\N{RIGHTWARDS ARROW} {name}")
-    assert all(module._font(module._FONT).getlength(line) <= PHOTO for line in wrapped + arrow)
+    arrow = tiles.wrapped(f"\N{RIGHTWARDS ARROW} {name}")
+    assert all(tiles.font(tiles._FONT).getlength(line) <= PHOTO for line in wrapped + arrow)
     assert arrow[0].startswith(f"\N{RIGHTWARDS ARROW} {name[0]}")
 
 
