@@ -22,6 +22,7 @@ from dagster_project.defs import (
     release,
     resources,
     review,
+    review_findings,
     schedules,
     thresholds,
 )
@@ -40,6 +41,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
             *mislabels.ASSETS,
             *review.ASSETS,
             *thresholds.ASSETS,
+            *review_findings.ASSETS,
             *release.ASSETS,
             *approval.ASSETS,
         ],

@@ -24,6 +24,7 @@ REFIT = (
     "tier_report",
     "threshold_release",
     "evaluation_summary",
+    "review_findings",
 )
 """What depends on labels: never a dump; never ``review_packet``, which is frozen under review."""
 

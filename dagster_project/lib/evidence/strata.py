@@ -33,8 +33,8 @@ CERTAIN = "certain"
 """The stratum that is asked whole."""
 TIER_ORDER = ("confident", "possible", "refer")
 _PLACES = {"name": pl.String, "at": pl.Int64}
-MOST_UNSEEN = 0.1
-"""A share is null where more of its rows than this lie in strata that showed none of them."""
+MOST_OUTSIDE = 0.1
+"""A share is null where a larger part of its rows than this could not be asked."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,8 @@ class Share:
     estimate : Hajek's ratio, sum w hit / sum w over decided rows.
     se : linearised, by stratum and patient, with the finite population's correction.
     low, high : approximate 95 % interval.
-    n_unseen : rows of the domain in strata where none of its rows is decided, or that could not be
-        asked; the estimate takes them to be like the others.
+    n_outside : rows of the domain that could not be asked; the estimate takes them to be like the
+        others.
     """
 
     n: int
@@ -235,7 +235,7 @@ class Share:
     se: float | None
     low: float | None
     high: float | None
-    n_unseen: int
+    n_outside: int
 
     @property
     def ci95(self) -> list[float] | None:
@@ -259,8 +259,8 @@ def share(sample: Sample, hit: Bools, domain: Bools | None = None) -> Share:
 
     Returns
     -------
-    Without a figure where no row of the domain is decided, or more than :data:`MOST_UNSEEN` of them
-    are unseen.
+    Without a figure where no row of the domain is decided, or more than :data:`MOST_OUTSIDE` of
+    them could not be asked.
 
     References
     ----------
@@ -279,15 +279,15 @@ def share(sample: Sample, hit: Bools, domain: Bools | None = None) -> Share:
     n = int(inside.sum())
     n_decided = int(used.sum())
     seen = np.bincount(sample.stratum[used], minlength=len(sample.names)) > 0
-    n_unseen = n - int((inside & (sample.stratum >= 0) & seen[sample.stratum]).sum())
+    n_outside = int((inside & (sample.stratum < 0)).sum())
     counts = {
         "n": n,
         "n_decided": n_decided,
         "n_patients": int(np.unique(sample.patient[used]).size),
         "n_hits": int((used & hit).sum()),
-        "n_unseen": n_unseen,
+        "n_outside": n_outside,
     }
-    if not n_decided or n_unseen > MOST_UNSEEN * n:
+    if not n_decided or n_outside > MOST_OUTSIDE * n:
         return Share(estimate=None, se=None, low=None, high=None, **counts)
     total = float(sample.weight[used].sum())
     estimate = float(sample.weight[used & hit].sum()) / total

@@ -89,6 +89,21 @@ def _packet(key: Path) -> Packet:
     return Packet(folder.name, found, known)
 
 
+def expected(
+    packets: Sequence[Packet], name: str, figure: str = "confident_wrong"
+) -> Mapping[str, float] | None:
+    """What the packet ``name`` made one expect of a figure; None where it does not say.
+
+    ``expected`` and ``half_width``, from ``power`` of its summary (``power.expected_precision``).
+    """
+    for packet in packets:
+        power = packet.summary.get("power")
+        if packet.name == name and isinstance(power, Mapping):
+            found = power.get(figure)
+            return found if isinstance(found, Mapping) else None
+    return None
+
+
 def read_repeats(packets_dir: Path) -> pl.DataFrame:
     """Every presentation that shows an image again, over all packets.
 

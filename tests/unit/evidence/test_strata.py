@@ -132,14 +132,25 @@ def test_a_domain_that_cuts_strata_is_a_ratio() -> None:
     domain = np.isin(np.arange(8), [0, 2, 3, 5])
     found = share(sample([0, 1, 3, 5, 6]), HIT, domain)
     assert found.estimate == pytest.approx((1 + 2) / (1 + 2 + 1.5))
-    assert (found.n, found.n_decided, found.n_unseen) == (4, 3, 0)
+    assert (found.n, found.n_decided, found.n_outside) == (4, 3, 0)
 
 
 def test_a_domain_that_nobody_saw_has_no_share() -> None:
-    half = share(sample([0, 1, 3, 5, 6]), HIT, np.isin(np.arange(8), [1, 7]))
-    assert (half.n_unseen, half.estimate, half.ci95) == (1, None, None)
+    unseen = share(sample([0, 1, 3, 5, 6]), HIT, np.isin(np.arange(8), [2, 7]))
+    assert (unseen.n, unseen.estimate, unseen.ci95) == (2, None, None)
     nothing = share(sample([0, 1, 3, 5, 6]), HIT, np.zeros(8, dtype=bool))
     assert (nothing.n, nothing.estimate, nothing.se) == (0, None, None)
+
+
+@pytest.mark.parametrize(("n_outside", "known"), [(1, True), (2, False)])
+def test_a_domain_much_of_which_could_not_be_asked_has_no_share(
+    n_outside: int, known: bool
+) -> None:
+    stratum = np.where(np.arange(10) < 10 - n_outside, 0, -1)
+    made = stratified(("s",), stratum, np.full(10, 0.5), np.arange(10) < 4, np.arange(10))
+    assert made is not None
+    found = share(made, np.zeros(10, dtype=bool))
+    assert (found.n_outside, found.estimate is not None) == (n_outside, known)
 
 
 def test_a_complete_review_is_a_plain_count_without_error() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from frozen_packet import frame_of, write_packet
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.review.sample import (
@@ -11,6 +12,7 @@ from dagster_project.lib.review.sample import (
     apply_reviewed,
     choose_packet,
     design_of,
+    expected,
     read_packets,
     read_repeats,
     read_reviewed,
@@ -35,27 +37,15 @@ def packet(name: str, asked: str, frame: str = "abcdef") -> Packet:
     )
 
 
-def write_packet(folder: Path, frame: str, key: list[tuple[str, str, str]]) -> None:
-    """A packet of layout 3 with what estimating reads of it."""
-    folder.mkdir(parents=True)
-    pl.DataFrame(
-        {
-            "image_uuid": list(frame),
-            "patient_id": [f"p{uuid}" for uuid in frame],
-            "stratum": ["certain", *["confident/agrees/unflagged"] * (len(frame) - 1)],
-            "inclusion_probability": [1.0, *[0.5] * (len(frame) - 1)],
-            "tier": "confident",
-            "flagged": False,
-            "agrees": True,
-            "given_label": "acne",
-            "predicted_label": "acne",
-            "score": 0.9,
-            "split": "test",
-        }
-    ).write_parquet(folder / "frame.parquet")
-    pl.DataFrame(key, schema=["presented_uuid", "image_uuid", "role"], orient="row").write_parquet(
-        folder / "key.parquet"
-    )
+def put(folder: Path, frame: str, key: list[tuple[str, str, str]]) -> None:
+    """A packet of layout 3: the first row certain, the others drawn with 1/2."""
+    strata = [("certain", 1.0), *[("confident/agrees/unflagged", 0.5)] * (len(frame) - 1)]
+    rows = [
+        {"image_uuid": uuid, "stratum": stratum, "inclusion_probability": probability}
+        for uuid, (stratum, probability) in zip(frame, strata, strict=True)
+    ]
+    power = {"confident_wrong": {"expected": 0.03, "half_width": 0.01}}
+    write_packet(folder, frame_of(rows), key, {"power": power})
 
 
 def cleaned(**status: str) -> pl.DataFrame:
@@ -103,7 +93,7 @@ def test_scored_rows_say_what_was_asked() -> None:
 
 def test_packets_are_read_with_their_whole_frame(tmp_path: Path) -> None:
     key = [("a", "a", "certain"), ("b", "b", "drawn"), ("r1", "c", "repeat")]
-    write_packet(tmp_path / "bb", "abc", key)
+    put(tmp_path / "bb", "abc", key)
     (only,) = read_packets(tmp_path)
     assert only.name == "bb"
     assert only.design.select("image_uuid", "asked", "inclusion_probability").rows() == [
@@ -113,10 +103,12 @@ def test_packets_are_read_with_their_whole_frame(tmp_path: Path) -> None:
     ]
     assert {"patient_id", "tier", "flagged", "agrees", "split"} < set(only.design.columns)
     assert read_packets(tmp_path / "nothing") == []
+    assert expected([only], "bb") == {"expected": 0.03, "half_width": 0.01}
+    assert expected([only], "bb", "recall") is expected([only], "other") is None
 
 
 def test_a_packet_of_another_layout_is_named(tmp_path: Path) -> None:
-    write_packet(tmp_path / "aa", "ab", [("a", "a", "certain")])
+    put(tmp_path / "aa", "ab", [("a", "a", "certain")])
     frame = tmp_path / "aa" / "frame.parquet"
     pl.read_parquet(frame).drop("stratum").write_parquet(frame)
     with pytest.raises(InputError, match=r"frame\.parquet: missing column 'stratum'"):
@@ -124,8 +116,8 @@ def test_a_packet_of_another_layout_is_named(tmp_path: Path) -> None:
 
 
 def test_repeats_of_all_packets_are_listed(tmp_path: Path) -> None:
-    write_packet(tmp_path / "bb", "abc", [("a", "a", "certain"), ("r2", "a", "repeat")])
-    write_packet(tmp_path / "aa", "abc", [("r1", "b", "repeat")])
+    put(tmp_path / "bb", "abc", [("a", "a", "certain"), ("r2", "a", "repeat")])
+    put(tmp_path / "aa", "abc", [("r1", "b", "repeat")])
     assert read_repeats(tmp_path).rows() == [("r1", "b", "aa"), ("r2", "a", "bb")]
     nothing = read_repeats(tmp_path / "nothing")
     assert nothing.columns == ["presented_uuid", "image_uuid", "packet"]
