@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from dagster_project.lib.evidence.proportion import Z95, wilson
+from dagster_project.lib.evidence.proportion import LEVEL, Z95, wilson
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -248,7 +248,8 @@ def share(sample: Sample, hit: Bools, domain: Bools | None = None) -> Share:
 
     The interval is MOVER (Zou and Donner, Stat Med 2008;27:1693): Wilson's interval in each
     stratum, at the number of rows that its patients and the finite population's correction leave,
-    and a normal part for how many rows of each stratum the domain has. The variance
+    and a normal part for how many rows of each stratum the domain has; both with Student's t of
+    Satterthwaite's degrees of freedom in place of 1.96. The variance
     sum_h (1 - f_h) m_h / (m_h - 1) sum_p r_hp^2 / (sum w)^2 is that of the linearised ratio; with
     one row a patient and the whole frame as domain it is sum_h (N_h / N)^2 (1 - f_h) s_h^2 / n_h.
 
@@ -291,15 +292,19 @@ def share(sample: Sample, hit: Bools, domain: Bools | None = None) -> Share:
         return Share(estimate=None, se=None, low=None, high=None, **counts)
     total = float(sample.weight[used].sum())
     estimate = float(sample.weight[used & hit].sum()) / total
-    parts = [
-        _stratum_part(sample, h, hit, inside, estimate)
+    open_strata = [
+        _Part(sample, h, hit, inside)
         for h in range(len(sample.names))
         if seen[h] and sample.unsampled[h] > 0
     ]
-    variance, between, down, up = (sum(part[i] for part in parts) for i in range(4))
+    variances = [part.variance(estimate) for part in open_strata]
+    variance = sum(variances)
+    t = _student(variances, [part.n_patients for part in open_strata])
+    between = sum(part.size_variance(estimate) for part in open_strata)
+    down, up = (sum(part.arms(t)[side] ** 2 for part in open_strata) for side in (0, 1))
     se = float(np.sqrt(variance)) / total
     low, high = (
-        estimate + sign * float(np.sqrt(arm + Z95**2 * between)) / total
+        estimate + sign * float(np.sqrt(arm + t**2 * between)) / total
         for sign, arm in ((-1, down), (1, up))
     )
     return Share(
@@ -311,38 +316,62 @@ def share(sample: Sample, hit: Bools, domain: Bools | None = None) -> Share:
     )
 
 
-def _stratum_part(
-    sample: Sample, h: int, hit: Bools, domain: Bools, estimate: float
-) -> tuple[float, float, float, float]:
-    """In one stratum, of the weighted total: variance, that of its size, squared Wilson arms."""
-    rows = np.flatnonzero((sample.stratum == h) & (sample.weight > 0))
-    weight, inside = sample.weight[rows], domain[rows]
-    y = hit[rows] & inside
-    _, patient = np.unique(sample.patient[rows], return_inverse=True)
-    size = float(weight[inside].sum())
-    local = float(weight[y].sum()) / size
+class _Part:
+    """What one stratum adds to a weighted total of hits in a domain."""
 
-    def spread(values: Floats) -> float:
-        sums = np.bincount(patient, weight * values)
-        m = sums.size
-        factor = m / (m - 1) if m > 1 else float("nan")
-        return float(sample.unsampled[h]) * factor * float(((sums - sums.mean()) ** 2).sum())
+    def __init__(self, sample: Sample, h: int, hit: Bools, domain: Bools) -> None:
+        rows = np.flatnonzero((sample.stratum == h) & (sample.weight > 0))
+        self.weight = sample.weight[rows]
+        self.inside = domain[rows].astype(float)
+        self.hit = self.inside * hit[rows]
+        _, self.patient = np.unique(sample.patient[rows], return_inverse=True)
+        self.n_patients = int(self.patient.max()) + 1
+        self.unsampled = float(sample.unsampled[h])
+        self.size = float(self.weight @ self.inside)
+        self.rate = float(self.weight @ self.hit) / self.size
 
-    here = inside.astype(float)
-    variance = spread(here * (y - estimate) - (here * (y - estimate)) @ weight / weight.sum())
-    between = (local - estimate) ** 2 * spread(here - size / weight.sum())
-    sums = np.bincount(patient, weight * here)
-    residual = np.bincount(patient, weight * here * (y - local))
-    effective = effective_rows(
-        np.array([local]),
-        kish=size**2 / float((weight[inside] ** 2).sum()),
-        by_patient=np.array([(residual**2).sum() / size**2]),
-        n_patients=int((sums > 0).sum()),
-        least=size**2 / float((sums**2).sum()),
-    ) / float(sample.unsampled[h])
-    low, high = wilson(np.array([local]), effective)
-    arms = (size * (local - float(low[0]))) ** 2, (size * (float(high[0]) - local)) ** 2
-    return variance, 0.0 if np.isnan(between) else between, *arms
+    def variance(self, estimate: float) -> float:
+        """Of the linearised total; NaN with one patient."""
+        return self._spread(self.hit - estimate * self.inside)
+
+    def size_variance(self, estimate: float) -> float:
+        """Of the part that the stratum's size within the domain plays; 0 with one patient."""
+        found = self._spread((self.rate - estimate) * self.inside)
+        return 0.0 if np.isnan(found) else found
+
+    def arms(self, t: float) -> tuple[float, float]:
+        """How far Wilson's interval of the stratum's own rate reaches below and above."""
+        sums = np.bincount(self.patient, self.weight * self.inside)
+        residual = np.bincount(self.patient, self.weight * (self.hit - self.rate * self.inside))
+        effective = effective_rows(
+            np.array([self.rate]),
+            kish=self.size**2 / float((self.weight**2) @ self.inside),
+            by_patient=np.array([(residual**2).sum() / self.size**2]),
+            n_patients=int((sums > 0).sum()),
+            least=self.size**2 / float((sums**2).sum()),
+        )
+        low, high = wilson(np.array([self.rate]), effective / self.unsampled, t)
+        return self.size * (self.rate - float(low[0])), self.size * (float(high[0]) - self.rate)
+
+    def _spread(self, values: Floats) -> float:
+        """(1 - f) m / (m - 1) sum of squared patient sums about the stratum's mean."""
+        if self.n_patients < 2:
+            return float("nan")
+        mean = float(self.weight @ values) / float(self.weight.sum())
+        sums = np.bincount(self.patient, self.weight * (values - mean))
+        factor = self.n_patients / (self.n_patients - 1)
+        return self.unsampled * factor * float((sums**2).sum())
+
+
+def _student(variances: Sequence[float], n_patients: Sequence[int]) -> float:
+    """The 97.5 % point of Student's t with Satterthwaite's degrees of freedom (Cochran, 5.4)."""
+    from scipy.special import stdtrit
+
+    pairs = [(v, m) for v, m in zip(variances, n_patients, strict=True) if m > 1 and v > 0]
+    if not pairs:
+        return Z95
+    freedom = sum(v for v, _ in pairs) ** 2 / sum(v**2 / (m - 1) for v, m in pairs)
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def effective_rows(

@@ -251,3 +251,12 @@ def test_rows_of_one_patient_that_agree_count_once() -> None:
     assert found[0] == pytest.approx(20 / (10 / 9 * residual[0] / (0.25 / 19)))
     none = effective_rows(np.array([0.0]), kish=20, by_patient=residual, n_patients=10, least=10)
     assert none[0] == 10
+
+
+def test_another_flag_is_nearer_than_another_tier() -> None:
+    names = ("confident/agrees/unflagged", "possible/agrees/flagged", "possible/agrees/unflagged")
+    decided = np.isin(np.arange(12), [0, 1, 4, 5])
+    stratum = np.repeat(np.arange(3), 4)
+    found = stratified(names, stratum, np.full(12, 0.5), decided, np.arange(12))
+    assert found is not None
+    assert found.merged == {"possible/agrees/unflagged": "possible/agrees/flagged"}
