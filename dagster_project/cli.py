@@ -694,8 +694,8 @@ def _refit_arguments(command: argparse.ArgumentParser) -> None:
         "--reviewed-labels",
         type=Path,
         metavar="F",
-        help="image_uuid, label, inclusion_probability: reviewed labels, and how probably each "
-        "image was drawn for review (docs/label-noise.md)",
+        help="image_uuid, label, inclusion_probability[, stratum]: reviewed labels, and how "
+        "probably each image was drawn for review (docs/label-noise.md)",
     )
     command.add_argument(
         "--metadata", type=Path, metavar="F", help="image_uuid and columns to show subgroups of"

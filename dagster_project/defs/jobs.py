@@ -24,6 +24,7 @@ REFIT = (
     "tier_report",
     "threshold_release",
     "evaluation_summary",
+    "review_findings",
     "cleaned_manifest",
     "label_history",
 )

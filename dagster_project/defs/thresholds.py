@@ -38,7 +38,7 @@ FAILURE_PICTURES = ("reliability", "per_class", "subgroups")
 BASIS = ("label_version", "model_tree_hash", "dataset_version")
 
 
-@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="2")
+@dg.asset(group_name="tiers", kinds={"polars"}, owners=OWNERS, code_version="3")
 def scored_test_rows(
     settings: dg.ResourceParam[Settings],
     test_probabilities: dict[str, StoredTable],
@@ -122,7 +122,7 @@ def coverage_curve(
     return _published(table, "coverage_curve", png, settings)
 
 
-@dg.asset(group_name="tiers", kinds={"numpy"}, owners=OWNERS, code_version="2")
+@dg.asset(group_name="tiers", kinds={"numpy"}, owners=OWNERS, code_version="3")
 def tier_thresholds(
     config: PolicyConfig,
     settings: dg.ResourceParam[Settings],
@@ -196,7 +196,7 @@ def possible_item_sweep(
     return _published(table, "possible_item_sweep", pictures.sweep_png(table, item.cut), settings)
 
 
-@dg.asset(group_name="tiers", kinds={"json"}, owners=OWNERS, code_version="2")
+@dg.asset(group_name="tiers", kinds={"json"}, owners=OWNERS, code_version="3")
 def tier_report(
     settings: dg.ResourceParam[Settings],
     scored_test_rows: StoredTable,
@@ -246,7 +246,7 @@ def tier_report(
     )
 
 
-@dg.asset(group_name="tiers", kinds={"markdown"}, owners=OWNERS, code_version="2")
+@dg.asset(group_name="tiers", kinds={"markdown"}, owners=OWNERS, code_version="3")
 def evaluation_summary(
     settings: dg.ResourceParam[Settings],
     scored_test_rows: StoredTable,

@@ -50,6 +50,12 @@ LINEAGE = {
     "threshold_release": {"scored_test_rows", "tier_thresholds", "tier_report"},
     "approved_release": {"threshold_release"},
     "evaluation_summary": {"scored_test_rows", "tier_thresholds"},
+    "review_findings": {
+        "cleaned_labels",
+        "expert_reviews",
+        "scored_test_rows",
+        "tier_thresholds",
+    },
     "policy_preview": {"scored_test_rows"},
     "cleaned_manifest": {"dataset_index", "cleaned_labels"},
     "label_history": {"expert_reviews", "cleaned_labels", "tier_thresholds"},

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from dagster_project.lib.errors import InputError, RefusedError
-from dagster_project.lib.evidence.partial_review import reviewed_rows, weights
-from dagster_project.lib.evidence.proportion import wilson
+from dagster_project.lib.evidence import strata
+from dagster_project.lib.evidence.partial_review import reviewed_rows, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,11 +77,10 @@ def symmetric_accuracy(observed: float, eta: float, n_classes: int) -> float:
 
 
 def reviewed_noise(scored: pl.DataFrame, tier: pl.Series) -> dict[str, Any] | None:
-    """Share of wrong given labels in each tier, from reviews with known inclusion probabilities.
+    """Share of wrong given labels in each tier, from a stratified sample of reviews.
 
-    Within a tier: (rows asked with certainty x share wrong among their decided ones + other rows x
-    weighted share wrong among the decided drawn ones) / rows. Wilson intervals of both shares
-    (rows counted, not patients) are combined by MOVER: approximate.
+    ``strata.share`` with the tier as domain: a ratio estimate over strata, with an approximate
+    interval by stratum and patient.
 
     Parameters
     ----------
@@ -91,60 +89,32 @@ def reviewed_noise(scored: pl.DataFrame, tier: pl.Series) -> dict[str, Any] | No
 
     Returns
     -------
-    ``tiers``: for each tier ``tier, n, n_reviewed, n_drawn_reviewed, eta, ci95``, null where the
-    tier has rows that nobody drew. None where no inclusion probability is known.
+    ``tiers``: for each tier ``tier, n, n_reviewed, n_drawn_reviewed, eta, ci95``, null where too
+    many of its rows lie where nobody was drawn. None where no inclusion probability is known.
     """
     rows = scored.with_columns(tier.alias("tier")).filter(pl.col("given_label").is_not_null())
     rows = rows.sort("image_uuid")
     arrays = reviewed_rows(rows)
-    weight = weights(arrays)
-    if weight is None:
+    sample = sample_of(arrays)
+    if sample is None:
         return None
     wrong = (rows["given_label"] != rows["label"]).to_numpy()
     names = rows["tier"].to_numpy()
     found = []
     for name in TIERS:
-        here = names == name
-        n = int(here.sum())
-        certain, decided = here & arrays.certain, here & (weight > 0)
-        parts = [
-            (int(certain.sum()), certain & decided),
-            (n - int(certain.sum()), here & arrays.drawn & decided),
-        ]
-        eta, interval = _combined([_part(size, wrong[m], weight[m]) for size, m in parts if size])
+        share = strata.share(sample, wrong, names == name)
+        drawn = (names == name) & arrays.drawn & (sample.weight > 0)
         found.append(
             {
                 "tier": name,
-                "n": n,
-                "n_reviewed": int(decided.sum()),
-                "n_drawn_reviewed": int(parts[1][1].sum()),
-                "eta": eta,
-                "ci95": interval,
+                "n": share.n,
+                "n_reviewed": share.n_decided,
+                "n_drawn_reviewed": int(drawn.sum()),
+                "eta": share.estimate,
+                "ci95": share.ci95,
             }
         )
     return {"tiers": found}
-
-
-def _part(size: int, wrong: Any, weight: Any) -> tuple[int, float, float, float] | None:
-    """Rows, share wrong, and its interval; None where nothing was decided."""
-    if not wrong.size:
-        return None
-    share = float((weight * wrong).sum() / weight.sum())
-    low, high = wilson(np.array([share]), float(weight.sum() ** 2 / (weight**2).sum()))
-    return size, share, float(low[0]), float(high[0])
-
-
-def _combined(
-    parts: list[tuple[int, float, float, float] | None],
-) -> tuple[float | None, list[float] | None]:
-    known = [part for part in parts if part is not None]
-    total = sum(part[0] for part in known)
-    if not total or len(known) < len(parts):
-        return None, None
-    eta = sum(size * share for size, share, _, _ in known) / total
-    down = sum((size * (share - low)) ** 2 for size, share, low, _ in known) ** 0.5 / total
-    up = sum((size * (high - share)) ** 2 for size, share, _, high in known) ** 0.5 / total
-    return eta, [max(0.0, eta - down), min(1.0, eta + up)]
 
 
 def label_noise_report(

@@ -1,26 +1,28 @@
 """Partly reviewed labels: what W and covered top-1 are, when only some rows were looked at.
 
-Belongs: the estimator from reviews with known inclusion probabilities, its error and interval.
-Does not: where the probabilities come from (``review.sample``), certified bounds
-(``review_bound``).
+Belongs: the estimator from a stratified sample of reviews, its error and interval, the range that
+undecided reviews leave.
+Does not: where strata and probabilities come from (``review.sample``), weights (``strata``),
+certified bounds (``review_bound``).
 Concept: a label that is overwritten only where the model disagrees with it moves every figure in
-the model's favour. Horvitz-Thompson difference estimator (Sarndal, Swensson, Wretman, Model
-Assisted Survey Sampling, 6.3): the figure by given labels plus the weighted corrections.
-N = images, P = patients, M = distinct scores.
+the model's favour. Difference estimator (Sarndal, Swensson, Wretman, Model Assisted Survey
+Sampling, 6.3): the figure by given labels plus the weighted corrections.
+N = images, P = patients, H = strata, M = distinct scores.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from dagster_project.lib.evidence import review_bound
+from dagster_project.lib.evidence import review_bound, strata
 from dagster_project.lib.evidence.clustered import curve_band, patient_sums
-from dagster_project.lib.evidence.proportion import Z95, wilson
+from dagster_project.lib.evidence.proportion import Z95
 from dagster_project.lib.evidence.rows import PatientRows, capped, hash_numbers, patient_key
+from dagster_project.lib.evidence.running import Running
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
+    Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,11 @@ class ReviewedRows:
     wrong : (N,) bool, the prediction is not the label in force (the review's where there is one).
     reviewed : (N,) bool, reviewers decided: confirmed or corrected.
     asked : (N,) bool, in the sample, whatever became of it.
+    returned : (N,) bool, somebody answered, decided or not.
     probability : (N,) float64 in [0, 1]; NaN where unknown.
+    strata : names of the strata.
+    stratum : (N,) int64, numbers into ``strata``; -1 where a row could not be asked, or nobody
+        knows how probably.
     patient : (N,) int64 in 0..P-1, numbered by the sha256 of the id.
     n_patients : P.
     """
@@ -52,8 +59,11 @@ class ReviewedRows:
     wrong: Bools
     reviewed: Bools
     asked: Bools
+    returned: Bools
     probability: Floats
-    patient: npt.NDArray[np.int64]
+    strata: tuple[str, ...]
+    stratum: Ints
+    patient: Ints
     n_patients: int
 
     def __len__(self) -> int:
@@ -73,7 +83,12 @@ class ReviewedRows:
     @property
     def outside(self) -> Bools:
         """Could not be asked, or nobody knows how probably."""
-        return ~np.greater(self.probability, 0)
+        return self.stratum < 0
+
+    @property
+    def undecided(self) -> Bools:
+        """Asked and answered, and still open: a tie, a single vote, unsure."""
+        return self.asked & self.returned & ~self.reviewed
 
 
 def reviewed_rows(scored: pl.DataFrame, *, max_images: int | None = None) -> ReviewedRows:
@@ -84,12 +99,40 @@ def reviewed_rows(scored: pl.DataFrame, *, max_images: int | None = None) -> Rev
     scored : (N,) rows of ``score_rows`` with ``given_label``, ``reviewed``, ``asked`` and
         ``inclusion_probability``. Ties are counted against the given label, as they are against
         the truth. A row without a given label stands for itself alone (unreviewed ones like it are
-        not scored): it counts by its review.
+        not scored): it counts by its review. Without ``stratum`` rows of equal probability form
+        one; without ``returned`` every asked row came back.
     max_images : images a patient at most, as in ``rows.patient_rows``; None: all.
     """
     rows = scored.with_columns(patient_key()).sort("image_uuid")
     if max_images is not None:
         rows = capped(rows, max_images).sort("image_uuid")
+    columns = rows.select(
+        pl.col("score").cast(pl.Float64),
+        given_wrong=~given_right(),
+        wrong=~pl.col("top1"),
+        probability=pl.col("inclusion_probability").cast(pl.Float64).fill_null(float("nan")),
+        returned=pl.col("returned" if "returned" in rows.columns else "asked"),
+    )
+    patient, n_patients = hash_numbers(rows["patient"])
+    probability = columns["probability"].to_numpy()
+    names, stratum = _strata(rows, probability)
+    return ReviewedRows(
+        score=columns["score"].to_numpy(),
+        given_wrong=columns["given_wrong"].to_numpy(),
+        wrong=columns["wrong"].to_numpy(),
+        reviewed=rows["reviewed"].to_numpy(),
+        asked=rows["asked"].to_numpy(),
+        returned=columns["returned"].to_numpy(),
+        probability=probability,
+        strata=names,
+        stratum=stratum,
+        patient=patient,
+        n_patients=n_patients,
+    )
+
+
+def given_right() -> pl.Expr:
+    """Whether the prediction is the given label, ties counted against it; see reviewed_rows."""
     best, second = (
         pl.col("top_probs").list.get(0),
         pl.col("top_probs").list.get(1, null_on_oob=True),
@@ -97,97 +140,88 @@ def reviewed_rows(scored: pl.DataFrame, *, max_images: int | None = None) -> Rev
     right = (pl.col("given_label") == pl.col("top_classes").list.get(0)) & (
         second.is_null() | (second < best)
     )
-    columns = rows.select(
-        pl.col("score").cast(pl.Float64),
-        given_wrong=~right.fill_null(pl.col("top1")),
-        wrong=~pl.col("top1"),
-        probability=pl.col("inclusion_probability").cast(pl.Float64).fill_null(float("nan")),
-    )
-    patient, n_patients = hash_numbers(rows["patient"])
-    return ReviewedRows(
-        score=columns["score"].to_numpy(),
-        given_wrong=columns["given_wrong"].to_numpy(),
-        wrong=columns["wrong"].to_numpy(),
-        reviewed=rows["reviewed"].to_numpy(),
-        asked=rows["asked"].to_numpy(),
-        probability=columns["probability"].to_numpy(),
-        patient=patient,
-        n_patients=n_patients,
-    )
+    return right.fill_null(pl.col("top1"))
 
 
-def weights(rows: ReviewedRows) -> Floats | None:
-    """(N,) what each decided review of the sample stands for, 0 for every other row.
+def _strata(rows: pl.DataFrame, probability: Floats) -> tuple[tuple[str, ...], Ints]:
+    """Names of strata, and each row's number."""
+    if "stratum" not in rows.columns:
+        return strata.by_probability(probability)
+    return strata.numbered(rows["stratum"], probability)
 
-    1 / (inclusion probability x response), the response (decided / asked among the rows still
-    scored) taken apart for rows asked with certainty and for rows drawn: undecided ones are taken
-    to be like decided ones asked in the same way.
+
+def sample_of(rows: ReviewedRows) -> strata.Sample | None:
+    """The stratified sample behind the reviews.
 
     Returns
     -------
-    None where no estimate exists: nothing was asked with a known probability, no asked row of one
-    of the two kinds is decided, or no row was drawn while some were not asked.
+    None where no estimate exists: nothing was asked with a known probability, a stratum without
+    decided rows has no neighbour, or nothing was drawn while some rows were not asked.
     """
-    found = np.zeros(len(rows))
-    for kind in (rows.certain, rows.drawn):
-        n_asked, decided = int(kind.sum()), kind & rows.reviewed
-        if not n_asked:
-            continue
-        if not decided.any():
-            return None
-        found[decided] = n_asked / decided.sum() / rows.probability[decided]
-    all_asked = bool(rows.certain.all())
-    return found if all_asked or bool(rows.drawn.any()) else None
+    if not (rows.certain.all() or rows.drawn.any()):
+        return None
+    decided = rows.reviewed & rows.asked
+    return strata.stratified(rows.strata, rows.stratum, rows.probability, decided, rows.patient)
 
 
 def estimated_curve(rows: ReviewedRows) -> pl.DataFrame | None:
     """W and covered top-1 at every distinct score, from a review of a known sample.
 
     W(t) = N^-1 sum 1{s_i >= t} (g_i + w_i d_i), with g the error by the given label, d the error
-    by the review minus g, w as in :func:`weights`; covered top-1 = 1 - W N / n. Where every row at
-    or above t is reviewed both are plain counts.
+    by the review minus g, w = N_h / n_h (``strata``). Where g is the same in a whole stratum this
+    is sum_h (N_h / N) ybar_h. Covered top-1 = 1 - W N / n. Where every row at or above t is
+    reviewed both are plain counts.
 
-    ``se`` is the linearised standard error over patients: of patient sums of g + w d, the draw
-    being part of it (as if rows were drawn independently, slightly too wide for a fixed number).
-    The 95 % interval is approximate: Wilson intervals of the two kinds of corrections among drawn
-    rows, and a normal one for the rest, combined by MOVER (Zou and Donner, Stat Med 2008;27:1693).
+    ``se_design`` is what the draw of the reviews leaves open about these N images:
+    V = N^-2 sum_h N_h^2 (1 - f_h) s_h^2 / n_h with one row a patient, in general
+    (1 - f_h) m_h / (m_h - 1) sum_p (sum of w (d - dbar_h))^2 over the m_h decided patients. ``se``
+    adds the draw of the images themselves, by patient.
+    The 95 % interval is approximate: in every stratum Wilson intervals of the corrections upwards
+    and downwards, at the rows that patients and the finite population's correction leave, and a
+    normal one for the draw of patients, combined by MOVER (Zou and Donner, Stat Med 2008;27:1693).
     A Wald interval would be too short below some ten corrections.
 
     Returns
     -------
-    None as :func:`weights`. Else highest score first: ``threshold, n, coverage``; ``given``,
-    ``overwritten`` (reviews put in place of given labels), ``estimate``, ``se``, ``low``, ``high``
-    of W; ``top1_given``, ``top1_overwritten``, ``top1``, ``top1_se``, ``top1_low``, ``top1_high``;
-    ``full`` (every row here is reviewed). The estimate of W is not clipped: with few drawn rows it
-    can leave [0, coverage], and it is not monotone in t.
+    None as :func:`sample_of`. Else highest score first: ``threshold, n, coverage``; ``given``,
+    ``overwritten`` (reviews put in place of given labels), ``estimate``, ``se``, ``se_design``,
+    ``low``, ``high`` of W; ``top1_given``, ``top1_overwritten``, ``top1``, ``top1_se``,
+    ``top1_se_design``, ``top1_low``, ``top1_high``; ``full`` (every row here is reviewed). The
+    estimate of W is not clipped: with few drawn rows it can leave [0, coverage], and it is not
+    monotone in t.
     """
-    weight = weights(rows)
-    if weight is None or not len(rows):
+    sample = sample_of(rows) if len(rows) else None
+    if sample is None:
         return None
-    order = np.argsort(-rows.score, kind="stable")
-    given, wrong = rows.given_wrong[order].astype(float), rows.wrong[order].astype(float)
-    full = np.cumsum(~rows.reviewed[order]) == 0
-    errors = np.where(full, np.cumsum(wrong), np.cumsum(given + weight[order] * (wrong - given)))
-    n = np.arange(1, given.size + 1)
+    running = Running(rows, sample)
+    n, errors, full = running.n, running.errors, running.full
+    total = len(rows)
     columns = {
-        "threshold": rows.score[order],
+        "threshold": running.score,
         "n": n,
-        "coverage": n / n.size,
-        "given": np.cumsum(given) / n.size,
-        "overwritten": np.cumsum(wrong) / n.size,
-        "estimate": errors / n.size,
-        "top1_given": 1 - np.cumsum(given) / n,
-        "top1_overwritten": 1 - np.cumsum(wrong) / n,
+        "coverage": n / total,
+        "given": np.cumsum(running.given) / total,
+        "overwritten": np.cumsum(running.wrong) / total,
+        "estimate": errors / total,
+        "top1_given": 1 - np.cumsum(running.given) / n,
+        "top1_overwritten": 1 - np.cumsum(running.wrong) / n,
         "top1": 1 - errors / n,
         "full": full,
     }
-    se, down, up = _errors(rows, order, weight, full, ratio=False)
-    columns["se"] = se / n.size
-    columns["low"], columns["high"] = (np.clip((errors + x) / n.size, 0, 1) for x in (-down, up))
-    se, down, up = _errors(rows, order, weight, full, ratio=True)
-    columns["top1_se"] = se / n
+    design = running.design()
+    columns["se_design"] = np.sqrt(design.variance) / total
+    columns["top1_se_design"] = np.sqrt(design.variance) / n
+    draw = running.draw(design, ratio=False)
+    columns["se"] = np.sqrt(draw + design.variance) / total
+    columns["low"], columns["high"] = (
+        np.clip((errors + sign * np.sqrt(Z95**2 * draw + arm)) / total, 0, 1)
+        for sign, arm in ((-1, design.down), (1, design.up))
+    )
+    draw = running.draw(design, ratio=True)
+    columns["top1_se"] = np.sqrt(draw + design.variance) / n
     columns["top1_low"], columns["top1_high"] = (
-        np.clip(1 - (errors + x) / n, 0, 1) for x in (up, -down)
+        np.clip(1 - (errors + sign * np.sqrt(Z95**2 * draw + arm)) / n, 0, 1)
+        for sign, arm in ((1, design.up), (-1, design.down))
     )
     score = columns["threshold"]
     ends = np.append(np.flatnonzero(score[1:] != score[:-1]), score.size - 1)
@@ -219,44 +253,44 @@ def given_curve(rows: ReviewedRows) -> pl.DataFrame:
     )
 
 
-def _errors(
-    rows: ReviewedRows,
-    order: npt.NDArray[np.int64],
-    weight: Floats,
-    full: Bools,
-    *,
-    ratio: bool,
-) -> tuple[Floats, Floats, Floats]:
-    """Of the running number of errors: standard error, and the interval's reach down and up."""
-    given, wrong = rows.given_wrong[order].astype(float), rows.wrong[order].astype(float)
-    drawn, weight = rows.drawn[order], weight[order]
-    correction = weight * (wrong - given)
-    gain, loss = (np.where(drawn, np.maximum(sign * correction, 0), 0) for sign in (1, -1))
-    sums = _PatientSums(rows.patient[order], rows.n_patients)
-    plain = sums.error(wrong, ratio=ratio)
-    se = np.where(full, plain, sums.error(given + correction, ratio=ratio))
-    rest = sums.error(given + correction - gain + loss, ratio=ratio)
-    rest = Z95 * np.where(full, plain, rest)
-    decided = weight[drawn & (weight > 0)]
-    # errors can be gained where the given label agrees, and lost where it does not
-    (gain_down, gain_up), (loss_down, loss_up) = (
-        _wilson_arms(np.cumsum(part), decided, np.cumsum(~rows.certain[order] & (given == side)))
-        for side, part in ((0, gain), (1, loss))
-    )
-    down = np.sqrt(rest**2 + np.where(full, 0, gain_down**2 + loss_up**2))
-    up = np.sqrt(rest**2 + np.where(full, 0, gain_up**2 + loss_down**2))
-    return se, down, up
-
-
 def at_threshold(curve: pl.DataFrame, threshold: float) -> dict[str, float | bool] | None:
     """The row of :func:`estimated_curve` that holds at ``threshold``; None where no row is left."""
     inside = curve.filter(pl.col("threshold") >= threshold)
     return inside.row(-1, named=True) if inside.height else None
 
 
+def undecided_bounds(rows: ReviewedRows, threshold: float) -> dict[str, list[float] | None]:
+    """Where the estimates would lie if every undecided review were wrong, and if every one right.
+
+    Worst and best case (Manski, Partial Identification of Probability Distributions, 2003, chapter
+    1): nothing is assumed about rows that were answered and are still open (a tie, a single vote,
+    unsure). What is asked and not back yet is no such row: it is missing at random, because the
+    order of presentation is random.
+
+    Returns
+    -------
+    ``confident_wrong``, ``covered_top1``: [lowest, highest], not clipped and without sampling
+    error; null where no estimate exists.
+    """
+    found = []
+    for wrong in (False, True):
+        filled = replace(
+            rows,
+            reviewed=rows.reviewed | rows.undecided,
+            wrong=np.where(rows.undecided, wrong, rows.wrong),
+        )
+        curve = estimated_curve(filled)
+        at = None if curve is None else at_threshold(curve, threshold)
+        if at is None:
+            return {"confident_wrong": None, "covered_top1": None}
+        found.append((at["estimate"], at["top1"]))
+    (low, right), (high, least) = found
+    return {"confident_wrong": [low, high], "covered_top1": [least, right]}
+
+
 NOT_USABLE_NOTE = (
     "images reviewed as not usable are in no figure, N included; those nobody has found yet count "
-    "as their given label says"
+    "like the usable ones of their stratum"
 )
 
 
@@ -266,7 +300,6 @@ def partial_review_report(
     delta: float,
     *,
     max_images: int = 5,
-    bound: review_bound.UpperBound = review_bound.upper_bound,
 ) -> dict[str, Any] | None:
     """What the reviews say of W and covered top-1 at the confident threshold, as plain JSON.
 
@@ -274,15 +307,17 @@ def partial_review_report(
     ----------
     scored : (N,) rows with review columns; see :func:`reviewed_rows`.
     thresholds : the released ones.
-    delta : of the certified bound; ``max_images`` and ``bound`` as in ``certified_upper``.
+    delta : of the certified bound; ``max_images`` as in ``certified_upper``.
 
     Returns
     -------
     None where nothing is reviewed. Else ``n_reviewed`` (decided reviews among the scored rows),
     ``n_sampled`` (those of them with a known inclusion probability), ``estimand``, ``frame``
-    (``n_rows``; of rows asked with certainty and of rows drawn how many were asked and decided;
-    ``n_outside``), ``confident_wrong``, ``covered_top1`` and ``notes``. A figure that does not
-    exist is null, and a note says why.
+    (``n_rows``; of rows asked with certainty and of rows drawn how many were asked, returned and
+    decided; ``n_outside``; ``strata``), ``confident_wrong``, ``covered_top1`` (given, overwritten,
+    estimate, se, ``se_design`` of the draw of the reviews alone, ci95, ``undecided``: of
+    :func:`undecided_bounds`) and ``notes``. A figure that does not exist is null, and a note says
+    why.
     """
     rows = reviewed_rows(scored)
     if not rows.reviewed.any():
@@ -292,9 +327,10 @@ def partial_review_report(
     curve = estimated_curve(rows)
     found = None if curve is None else at_threshold(curve, threshold)
     kept = reviewed_rows(scored, max_images=max_images)
-    upper = review_bound.certified_upper(kept, threshold, delta, max_images=max_images, bound=bound)
+    upper = review_bound.certified_upper(kept, threshold, delta, max_images=max_images)
     given, overwritten = (int((inside & x).sum()) for x in (rows.given_wrong, rows.wrong))
     n = int(inside.sum())
+    undecided = undecided_bounds(rows, threshold)
     return {
         "n_reviewed": int(rows.reviewed.sum()),
         "n_sampled": int((rows.reviewed & (rows.certain | rows.drawn)).sum()),
@@ -303,34 +339,56 @@ def partial_review_report(
         "confident_wrong": {
             "given": given / len(rows),
             "overwritten": overwritten / len(rows),
-            **_figures(found, "estimate", "se", "low", "high"),
+            **_figures(found, ("estimate", "se", "se_design", "low", "high")),
+            "undecided": undecided["confident_wrong"],
             "upper_certified": upper,
             "delta": delta,
         },
         "covered_top1": {
             "given": 1 - given / n if n else None,
             "overwritten": 1 - overwritten / n if n else None,
-            **_figures(found, "top1", "top1_se", "top1_low", "top1_high"),
+            **_figures(found, ("top1", "top1_se", "top1_se_design", "top1_low", "top1_high")),
+            "undecided": undecided["covered_top1"],
         },
         "notes": _notes(rows, found, upper, len(rows) - len(kept)),
     }
 
 
-def _frame(rows: ReviewedRows) -> dict[str, int]:
-    counts = {"n_rows": len(rows), "n_outside": int((rows.outside & ~rows.asked).sum())}
+def _frame(rows: ReviewedRows) -> dict[str, Any]:
+    counts: dict[str, Any] = {
+        "n_rows": len(rows),
+        "n_outside": int((rows.outside & ~rows.asked).sum()),
+    }
     for name, kind in (("certain", rows.certain), ("drawn", rows.drawn)):
         counts[f"n_{name}_asked"] = int(kind.sum())
+        counts[f"n_{name}_returned"] = int((kind & rows.returned).sum())
         counts[f"n_{name}_decided"] = int((kind & rows.reviewed).sum())
+    sample = sample_of(rows)
+    merged = {} if sample is None else sample.merged
+    counts["strata"] = [
+        {
+            "stratum": name,
+            "n_rows": int(here.sum()),
+            "n_patients": int(np.unique(rows.patient[here]).size),
+            "n_asked": int((here & rows.asked).sum()),
+            "n_returned": int((here & rows.asked & rows.returned).sum()),
+            "n_decided": int((here & rows.asked & rows.reviewed).sum()),
+            "estimated_with": merged.get(name),
+        }
+        for number, name in enumerate(rows.strata)
+        if (here := rows.stratum == number).any()
+    ]
     return counts
 
 
 def _figures(
-    found: dict[str, float | bool] | None, estimate: str, error: str, low: str, high: str
+    found: dict[str, float | bool] | None, names: tuple[str, str, str, str, str]
 ) -> dict[str, Any]:
     if found is None:
-        return {"estimate": None, "se": None, "ci95": None}
-    interval = None if found[low] is None else [found[low], found[high]]
-    return {"estimate": found[estimate], "se": found[error], "ci95": interval}
+        return {"estimate": None, "se": None, "se_design": None, "ci95": None}
+    estimate, error, design, low, high = (found[name] for name in names)
+    interval = None if low is None else [low, high]
+    return {"estimate": estimate, "se": error, "se_design": design, "ci95": interval}
 
 
 def _notes(
@@ -338,7 +396,6 @@ def _notes(
 ) -> list[str]:
     frame = _frame(rows)
     asked = frame["n_certain_asked"] + frame["n_drawn_asked"]
-    decided = frame["n_certain_decided"] + frame["n_drawn_decided"]
     notes = []
     if not asked:
         notes.append(
@@ -347,26 +404,14 @@ def _notes(
         )
     elif found is None:
         notes.append(
-            "no estimate: of the rows asked with certainty and of the rows drawn, each needs a "
+            "no estimate: every stratum, or a neighbour that it can be estimated with, needs a "
             "decided review, and a row must be above the threshold"
         )
     elif found["full"]:
         notes.append("every row above the confident threshold is reviewed: plain counts")
-    if 0 < decided < asked:
-        notes.append(
-            f"{decided} of {asked} rows asked about are decided; the estimate takes the others to "
-            "be like those asked in the same way, the certified bound counts them as wrong"
-        )
-    unsampled = int((rows.reviewed & ~rows.asked).sum())
-    if asked and unsampled:
-        notes.append(f"{unsampled} reviews outside the sample: the estimate counts them as given")
-    if asked and frame["n_outside"]:
-        notes.append(
-            f"{frame['n_outside']} rows could not have been drawn: they count as their given label "
-            "says in the estimate, and as wrong in the certified bound unless a review says right"
-        )
+    notes += _sample_notes(rows, frame) if asked else []
     if upper is None:
-        notes.append("no certified bound: the drawn rows are no simple random sample")
+        notes.append("no certified bound: nothing was drawn at random with a known probability")
     elif n_dropped:
         notes.append(
             f"certified bound: {n_dropped} images over the cap of images a patient left out"
@@ -374,63 +419,39 @@ def _notes(
     return [*notes, NOT_USABLE_NOTE]
 
 
-class _PatientSums:
-    """Standard errors of running sums over rows, as rows enter one by one, by patient."""
-
-    def __init__(self, patient: npt.NDArray[np.int64], n_patients: int) -> None:
-        self.patient = patient
-        self.n_patients = n_patients
-        self.order = np.argsort(patient, kind="stable")
-        sizes = np.bincount(patient, minlength=n_patients)
-        self.size = sizes.astype(float)
-        self.start = np.cumsum(sizes) - sizes
-
-    def error(self, values: Floats, *, ratio: bool) -> Floats:
-        """(N,) standard error of the running sum, NaN for one patient.
-
-        Of Z = sum of ``values`` about its share of all N rows, or with ``ratio`` about its share of
-        the rows so far: sqrt(P / (P - 1) sum over patients of (Z_p - (Z / n) n_p)^2).
-        """
-        if self.n_patients < 2:
-            return np.full(values.size, np.nan)
-        mean = np.cumsum(values)
-        if ratio:
-            ones = np.ones(values.size)
-            mean = mean / np.cumsum(ones)
-            cross, squares = self._products(values, ones), self._products(ones, ones)
-        else:
-            mean = mean / values.size
-            cross = np.cumsum(values * self.size[self.patient])
-            squares = np.full(values.size, np.sum(self.size**2))
-        total = self._products(values, values) - 2 * mean * cross + mean**2 * squares
-        factor = self.n_patients / (self.n_patients - 1)
-        # exact zeros come out as rounding of either sign
-        return np.sqrt(factor * np.maximum(total, 0))
-
-    def _products(self, x: Floats, y: Floats) -> Floats:
-        """(N,) running sum over patients of X_p Y_p, where X_p and Y_p are sums so far."""
-        before_x, before_y = self._before(x), self._before(y)
-        return np.cumsum(before_x * y + x * before_y + x * y)
-
-    def _before(self, x: Floats) -> Floats:
-        """(N,) sum of the patient's earlier rows."""
-        ordered = np.cumsum(x[self.order]) - x[self.order]
-        first = np.repeat(ordered[self.start], self.size.astype(np.int64))
-        found = np.empty(x.size)
-        found[self.order] = ordered - first
-        return found
-
-
-def _wilson_arms(
-    totals: Floats, weight: Floats, most: npt.NDArray[np.int64]
-) -> tuple[Floats, Floats]:
-    """How far the Wilson interval reaches below and above weighted totals of 0/1 answers.
-
-    ``weight`` : of every decided drawn row; unequal ones count as (sum w)^2 / sum w^2 rows (Kish).
-    ``most`` : (N,) how many rows could answer 1; the total of all rows is not above it.
-    """
-    if not weight.size:
-        return np.zeros(totals.size), np.zeros(totals.size)
-    low, high = wilson(totals / weight.sum(), float(weight.sum() ** 2 / (weight**2).sum()))
-    up = np.minimum(high * weight.sum(), most) - totals
-    return totals - low * weight.sum(), np.maximum(up, 0)
+def _sample_notes(rows: ReviewedRows, frame: dict[str, Any]) -> list[str]:
+    """What became of the sample: not back, undecided, merged, beside it, out of its reach."""
+    asked, returned, decided = (
+        frame[f"n_certain_{what}"] + frame[f"n_drawn_{what}"]
+        for what in ("asked", "returned", "decided")
+    )
+    notes = []
+    if 0 < returned < asked:
+        notes.append(
+            f"{returned} of {asked} rows asked about are back; as they were shown in random order "
+            "these are a smaller sample of the same design, unless a reviewer left some out"
+        )
+    if 0 < decided < returned:
+        notes.append(
+            f"{decided} of {returned} returned rows are decided; the estimate takes the others to "
+            "be like those of their stratum, the certified bound counts them as wrong"
+        )
+    merged = [
+        f"{row['stratum']} with {row['estimated_with']}"
+        for row in frame["strata"]
+        if row["estimated_with"]
+    ]
+    if merged:
+        notes.append(
+            "strata with fewer than two decided patients are estimated with their neighbour: "
+            + "; ".join(merged)
+        )
+    unsampled = int((rows.reviewed & ~rows.asked).sum())
+    if unsampled:
+        notes.append(f"{unsampled} reviews outside the sample: the estimate does not use them")
+    if frame["n_outside"]:
+        notes.append(
+            f"{frame['n_outside']} rows could not have been drawn: they count as their given label "
+            "says in the estimate, and as wrong in the certified bound unless a review says right"
+        )
+    return notes

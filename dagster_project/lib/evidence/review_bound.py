@@ -1,10 +1,10 @@
 """A certified upper bound on W where labels are reviewed only in part.
 
-Belongs: the bound, split into what given labels show and what only the drawn rows can show.
-Does not: the estimate and its interval (``partial_review``), the betting bound itself.
-Concept: union bound over two parts (docs/label-noise.md). Rows whose given label contradicts the
-prediction count as wrong until a review shows them right; rows whose given label agrees are wrong
-at most as often as the drawn controls allow.
+Belongs: the bound from a stratified sample of reviews, and the test that gives the same decision.
+Does not: the estimate and its interval (``partial_review``), the betting test (``betting``).
+Concept: two steps joined by the union bound (docs/label-noise.md). First, in every cell (a stratum,
+and whether the given label agrees) the sampled rows bound how many of all its rows are wrong; then
+the rows, with as many wrong ones as that allows, bound W. N = images, P = patients.
 """
 
 from __future__ import annotations
@@ -24,78 +24,93 @@ if TYPE_CHECKING:
     from dagster_project.lib.evidence.partial_review import ReviewedRows
 
     Floats = npt.NDArray[np.float64]
-
-UpperBound = Callable[["Floats", float], float]
-"""(values in [0, 1] of independent patients in hash order, delta) -> bound on their mean that is
-below the true mean with probability at most delta."""
+    Bools = npt.NDArray[np.bool_]
+    Ints = npt.NDArray[np.int64]
 
 STEPS = 40
 """Halvings of the search for a bound: 1e-12."""
+FIRST = 0.8
+"""The part of delta that the cells share; the rest is for the draw of patients."""
+MINOR = 0.001
+"""A cell with no more than this share of all rows counts as wrong: it spends none of delta."""
 
 
-def upper_bound(values: Floats, delta: float) -> float:
-    """Clopper-Pearson where every value is 0 or 1, else empirical Bernstein (arXiv 0907.3740).
+def clopper_pearson(k: int, n: int, delta: float) -> float:
+    """Upper bound on a share of which k of n independent rows were hits.
 
-    >>> round(upper_bound(np.zeros(59), 0.05), 4)
+    >>> round(clopper_pearson(0, 59, 0.05), 4)
     0.0495
     """
-    n = values.size
-    if n == 0:
-        return 1.0
-    if np.isin(values, (0.0, 1.0)).all():
-        from scipy.special import betaincinv
+    from scipy.special import betaincinv
 
-        k = int(values.sum())
-        return 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - delta))
-    if n < 2:
-        return 1.0
-    log = np.log(2 / delta)
-    arm = np.sqrt(2 * values.var(ddof=1) * log / n) + 7 * log / (3 * (n - 1))
-    return float(min(1.0, values.mean() + arm))
+    return 1.0 if k >= n else float(betaincinv(k + 1, n - k, 1 - delta))
+
+
+def hypergeometric_upper(k: int, n: int, total: int, delta: float) -> int:
+    """Upper bound on the hits among ``total`` rows, of which a random n showed k.
+
+    The largest number that a sample of n shows at most k of with probability above ``delta``;
+    exact (Buonaccorsi, JASA 82:1162, 1987). ``total`` where nothing was sampled.
+
+    >>> hypergeometric_upper(0, 100, 1000, 0.05), hypergeometric_upper(3, 10, 10, 0.05)
+    (27, 3)
+    """
+    from scipy.special import gammaln
+
+    seen = np.arange(k + 1)
+
+    def at_most(hits: int) -> float:
+        def choose(a: Floats | float, b: Floats | float) -> Floats:
+            found: Floats = gammaln(a + 1.0) - gammaln(b + 1.0) - gammaln(a - b + 1.0)
+            return found
+
+        x = seen[(seen <= hits) & (n - seen <= total - hits)].astype(np.float64)
+        logs = choose(float(hits), x) + choose(float(total - hits), n - x)
+        return float(np.exp(logs - choose(float(total), float(n))).sum())
+
+    low, high = k, total - (n - k)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if at_most(middle) > delta:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def certified_upper(
-    rows: ReviewedRows,
-    threshold: float,
-    delta: float,
-    *,
-    max_images: int,
-    bound: UpperBound = upper_bound,
+    rows: ReviewedRows, threshold: float, delta: float, *, max_images: int
 ) -> float | None:
     """Upper bound on the true W(``threshold``) that holds with probability 1 - ``delta``.
 
-    U_{delta/2} of P(score >= t, not shown right, and given != predicted or asked with certainty or
-    outside the frame) + U_{delta/2} of P(score >= t, given = predicted, wrong) from the drawn rows.
-    Drawn rows that nobody decided count as wrong. Where every row at or above t is reviewed, the
-    plain count at the whole ``delta``.
+    The smallest W that :func:`review_test` refutes.
 
-    It holds for a threshold fixed before these labels; both parts are monotone in t, so it also
-    holds for the loosest t of a sequence from strict to loose, stopped at the first t whose bound
-    is over the target.
+    It holds for a threshold fixed before these labels; and for the loosest t of a sequence fixed in
+    order, stopped at the first t whose bound is over the target.
 
     Parameters
     ----------
     rows : no patient has more than ``max_images`` images (``reviewed_rows`` can see to it).
     max_images : declared, never read off the rows.
-    bound : the bound for independent losses of 0 or 1, one a patient.
 
     Returns
     -------
-    None where the drawn rows are no simple random sample: none, or of unequal probabilities.
+    None where rows at or above t are unreviewed and nothing was drawn with a known probability.
     """
-    inside = rows.score >= threshold
-    if bool(rows.reviewed[inside].all()):
-        return by_patient(rows, (inside & rows.wrong).astype(float), delta, max_images, bound)
-    drawn = rows.drawn
-    if not drawn.any() or np.unique(rows.probability[drawn]).size > 1:
+    _check_size(rows, max_images)
+    frame = _Frame(rows)
+    if frame.whole(threshold):
+        wrong = (rows.score >= threshold) & rows.wrong
+        return by_patient(rows, wrong.astype(float), delta, max_images)
+    if not frame.drawn:
         return None
-    seen = inside & (rows.given_wrong | rows.certain | (rows.outside & ~rows.asked))
-    not_shown_right = ~rows.reviewed | rows.wrong
-    shown = by_patient(rows, (seen & not_shown_right).astype(float), delta / 2, max_images, bound)
-    hidden = (inside & ~rows.given_wrong & not_shown_right).astype(float)
-    pool = ~rows.certain & ~rows.outside
-    kept, share = _one_a_patient(rows)
-    return min(1.0, shown + float(pool.mean()) * _of_drawn(hidden[kept], share, delta / 2, bound))
+    rest = delta * (1 - FIRST)
+    if frame.single:
+        most = frame.most_wrong(threshold, FIRST * delta, hypergeometric_upper)
+        return clopper_pearson(most, len(rows), rest)
+    losses = frame.losses(threshold, FIRST * delta, max_images)
+    needed = np.log(1 / rest)
+    return _smallest(lambda alpha: _steady_wealth(rows, losses, alpha, rest, max_images) >= needed)
 
 
 def review_test(
@@ -103,48 +118,146 @@ def review_test(
 ) -> Callable[[float], bool]:
     """Whether the true W(t) is shown to be below ``alpha``, for a sequence of thresholds.
 
-    The decision that :func:`certified_upper` < alpha would give, without searching for the bound:
-    U_{level/2} of the hidden part is taken off alpha, and the shown part is tested against what is
-    left at level/2. Where every row at or above t is reviewed, the plain count at the whole level.
+    The decision that :func:`certified_upper` < alpha would give, without searching for the bound.
+    Where every row at or above t is reviewed, the plain count at the whole level.
 
     Parameters
     ----------
     rows : at most ``max_images`` images a patient.
     alpha : bound on W.
     """
-    drawn = rows.drawn
-    simple = bool(drawn.any()) and np.unique(rows.probability[drawn]).size == 1
-    not_shown_right = ~rows.reviewed | rows.wrong
-    pool = float((~rows.certain & ~rows.outside).mean())
-    kept, share = _one_a_patient(rows) if simple else (np.zeros(0, dtype=np.int64), 0.0)
-
-    def shown(threshold: float, wrong: npt.NDArray[np.bool_], bar: float, delta: float) -> bool:
-        ok = ~wrong
-        counted = PatientRows(rows.score, ok, ok, rows.patient, rows.n_patients, known=True)
-        claim = Claim("confident_wrong_share", bar)
-        at = np.array([threshold])
-        return bool(p_values(counted, claim, at, level=delta, max_images=max_images)[0] <= delta)
+    _check_size(rows, max_images)
+    claim = Claim("confident_wrong_share", alpha)
+    ok = ~rows.wrong
+    counted = PatientRows(rows.score, ok, ok, rows.patient, rows.n_patients, known=True)
+    frame = _Frame(rows)
+    rest = level * (1 - FIRST)
 
     def passes(threshold: float) -> bool:
-        inside = rows.score >= threshold
-        if bool(rows.reviewed[inside].all()):
-            return shown(threshold, rows.wrong, alpha, level)
-        if not simple:
+        if frame.whole(threshold):
+            at = np.array([threshold])
+            p = p_values(counted, claim, at, level=level, max_images=max_images)
+            return bool(p[0] <= level)
+        if not frame.drawn:
             return False
-        hidden = (inside & ~rows.given_wrong & not_shown_right).astype(float)
-        left = alpha - pool * _of_drawn(hidden[kept], share, level / 2, upper_bound)
-        seen = rows.given_wrong | rows.certain | (rows.outside & ~rows.asked)
-        return left > 0 and shown(threshold, seen & not_shown_right, left, level / 2)
+        if frame.single:
+            # the binomial bound is never below the exact one (Uhlmann, Metrika 11:145, 1966)
+            return any(
+                clopper_pearson(frame.most_wrong(threshold, FIRST * level, bound), len(rows), rest)
+                < alpha
+                for bound in (_binomial_upper, hypergeometric_upper)
+            )
+        losses = frame.losses(threshold, FIRST * level, max_images)
+        wealth = _steady_wealth(rows, losses, alpha, rest, max_images)
+        return wealth >= float(np.log(1 / rest))
 
     return passes
 
 
-def by_patient(
-    rows: ReviewedRows, losses: Floats, delta: float, max_images: int, bound: UpperBound
-) -> float:
-    """Upper bound on the mean of ``losses`` (N,) in [0, 1] over images, by independent patients.
+FiniteBound = Callable[[int, int, int, float], int]
+"""(hits, sampled rows, all rows, delta) -> bound on the hits among all rows."""
 
-    One image a patient: ``bound`` of the losses. Otherwise the largest alpha that the betting test
+
+def _binomial_upper(k: int, n: int, total: int, delta: float) -> int:
+    return int(np.ceil(clopper_pearson(k, n, delta) * total))
+
+
+class _Frame:
+    """Rows by cell, sorted so that counting those in play at a threshold is a look-up.
+
+    A cell is a stratum's rows whose given label agrees with the prediction, or those that
+    contradict it; it is bounded by itself where it holds more than :data:`MINOR` of all rows and
+    was sampled. Rows in no such cell count as wrong unless a review shows the prediction right.
+    Which cells there are, and their parts of delta, follow from scores, strata and the draw alone.
+
+    With one row a patient a cell's bound is the exact one of its finite number of rows
+    (hypergeometric), and the number of wrong rows among N is binomial: Clopper-Pearson of the
+    largest number allowed. With several, it is the betting test's bound on the rate q of the cell
+    among images; E loss(q) = W, and the second test must not fall as losses rise, because the bound
+    on q is random: see :func:`_steady_wealth`.
+    """
+
+    def __init__(self, rows: ReviewedRows) -> None:
+        self.rows = rows
+        self.single = rows.n_patients == len(rows)
+        self.open = ~rows.reviewed | rows.wrong
+        self.drawn = bool(rows.drawn.any())
+        self.first_unreviewed = float(rows.score[~rows.reviewed].max(initial=-1.0))
+        self.open_scores = np.sort(rows.score[self.open])
+        self.cells = []
+        returned = rows.drawn & rows.returned
+        for number in np.unique(rows.stratum[rows.drawn]):
+            for side in (False, True):
+                here = (rows.stratum == number) & (rows.given_wrong == side) & ~rows.certain
+                if (here & returned).any():
+                    self.cells.append(_Cell(rows, here, here & returned, self.open))
+
+    def whole(self, threshold: float) -> bool:
+        """Every row in play is reviewed."""
+        return self.first_unreviewed < threshold
+
+    def parts(self, threshold: float, delta: float) -> list[tuple[_Cell, float]]:
+        """The cells that are bounded at ``threshold``, each with its part of ``delta``.
+
+        Parts are as the patients that a sampled one stands for: with few errors a bound reaches
+        log(1 / part) times that, and the sum of these is smallest so.
+        """
+        least = MINOR * len(self.rows)
+        used = [
+            cell
+            for cell in self.cells
+            if _above(cell.scores, threshold) > least and _above(cell.drawn, threshold)
+        ]
+        weights = [_above(x.patients, threshold) / _above(x.drawn, threshold) for x in used]
+        return [(x, delta * w / sum(weights)) for x, w in zip(used, weights, strict=True)]
+
+    def most_wrong(self, threshold: float, delta: float, bound: FiniteBound) -> int:
+        """How many rows in play can be wrong; one row a patient."""
+        total = _above(self.open_scores, threshold)
+        for cell, part in self.parts(threshold, delta):
+            hits, sampled = _above(cell.hits, threshold), _above(cell.drawn, threshold)
+            total += bound(hits, sampled, _above(cell.scores, threshold), part)
+            total -= _above(cell.open, threshold)
+        return total
+
+    def losses(self, threshold: float, delta: float, max_images: int) -> Floats:
+        """(N,) each row's loss, with its cell's bound for every row of a cell."""
+        inside = self.rows.score >= threshold
+        values = (inside & self.open).astype(float)
+        for cell, part in self.parts(threshold, delta):
+            sampled = cell.sampled & inside
+            patient, loss = self.rows.patient[sampled], self.open[sampled]
+            values[cell.here & inside] = _betting_bound(patient, loss, part, max_images)
+        return values
+
+
+class _Cell:
+    """Scores of a cell in rising order: of all rows, of their patients, of what was sampled."""
+
+    def __init__(self, rows: ReviewedRows, here: Bools, sampled: Bools, is_open: Bools) -> None:
+        self.here, self.sampled = here, sampled
+        self.scores = np.sort(rows.score[here])
+        self.open = np.sort(rows.score[here & is_open])
+        self.hits = np.sort(rows.score[sampled & is_open])
+        self.patients = _highest(rows.score[here], rows.patient[here])
+        self.drawn = _highest(rows.score[sampled], rows.patient[sampled])
+
+
+def _highest(score: Floats, patient: Ints) -> Floats:
+    """Each patient's highest score, rising."""
+    order = np.lexsort((score, patient))
+    last = np.append(np.diff(patient[order]) > 0, True)
+    return np.sort(score[order][last])
+
+
+def _above(rising: Floats, threshold: float) -> int:
+    return rising.size - int(np.searchsorted(rising, threshold, side="left"))
+
+
+def by_patient(rows: ReviewedRows, losses: Floats, delta: float, max_images: int) -> float:
+    """Upper bound on the mean of ``losses`` (N,), 0 or 1, over images, by independent patients.
+
+    One image a patient: Clopper-Pearson. Otherwise the largest alpha that the betting test
     does not refute with Y_p = (sum over the patient's images of (loss - alpha)) / ``max_images`` +
     alpha, which lies in [0, 1] and has a mean of at least alpha if the mean over images is.
 
@@ -153,35 +266,62 @@ def by_patient(
     ValueError
         A patient has more than ``max_images`` images.
     """
-    total = np.bincount(rows.patient, losses, rows.n_patients).astype(np.float64)
-    size = np.bincount(rows.patient, minlength=rows.n_patients)
-    if size.max(initial=0) > max_images:
-        raise ValueError(f"a patient has {size.max()} images, over the declared {max_images}")
+    _check_size(rows, max_images)
     if rows.n_patients == len(rows):
-        return bound(total, delta)
+        return clopper_pearson(int(losses.sum()), len(rows), delta)
+    return _betting_bound(rows.patient, losses, delta, max_images)
+
+
+def _check_size(rows: ReviewedRows, max_images: int) -> None:
+    most = np.bincount(rows.patient).max(initial=0)
+    if most > max_images:
+        raise ValueError(f"a patient has {most} images, over the declared {max_images}")
+
+
+def _patient_losses(patient: Ints, losses: Floats | Bools) -> tuple[Floats, Ints]:
+    """Sums of losses and numbers of rows of the patients that have any, in hash order."""
+    _, number = np.unique(patient, return_inverse=True)
+    return np.bincount(number, losses).astype(np.float64), np.bincount(number)
+
+
+def _betting_bound(patient: Ints, losses: Floats | Bools, delta: float, max_images: int) -> float:
+    total, size = _patient_losses(patient, losses)
+    needed = np.log(1 / delta)
+
+    def refuted(alpha: float) -> bool:
+        values = np.clip(total / max_images + alpha * (1 - size / max_images), 0, 1)
+        return bool(betting.log_wealth(values[None, :], alpha, delta=delta)[0] >= needed)
+
+    return _smallest(refuted)
+
+
+def _smallest(refuted: Callable[[float], bool]) -> float:
+    """The smallest share that is refuted with all above it, rounded up; 1 if none is."""
     low, high = 0.0, 1.0
     for _ in range(STEPS):
-        alpha = (low + high) / 2
-        values = total / max_images + alpha * (1 - size / max_images)
-        wealth = betting.log_wealth(np.clip(values, 0, 1)[None, :], alpha, delta=delta)[0]
-        if wealth >= np.log(1 / delta):
-            high = alpha
+        middle = (low + high) / 2
+        if refuted(middle):
+            high = middle
         else:
-            low = alpha
+            low = middle
     return high
 
 
-def _one_a_patient(rows: ReviewedRows) -> tuple[npt.NDArray[np.int64], float]:
-    """The first drawn row of each patient, in hash order, and their share of all drawn rows."""
-    drawn = np.flatnonzero(rows.drawn)
-    _, first = np.unique(rows.patient[drawn], return_index=True)  # sorts by patient: hash order
-    return drawn[first], first.size / drawn.size
+def _steady_wealth(
+    rows: ReviewedRows, losses: Floats, alpha: float, delta: float, max_images: int
+) -> float:
+    """Log wealth of a bettor against "the mean loss is at least alpha", by patient.
 
-
-def _of_drawn(kept: Floats, share: float, delta: float, bound: UpperBound) -> float:
-    """Upper bound on the mean loss over the pool that the drawn rows are a random sample of.
-
-    ``kept``: the losses of one drawn row a patient, which is independent of all others; further
-    rows of the same patients are few in a small sample and count as wrong.
+    As ``betting.log_wealth`` with one bet for all patients, fixed by their sizes, delta and alpha:
+    then the wealth can only fall where a loss rises. Where a cell's bound is above its true rate
+    the losses are all at least those with the true rate, whose wealth is a supermartingale; so a
+    bound that depends on the same patients does no harm.
     """
-    return min(1.0, share * bound(kept, delta) + (1 - share))
+    total, size = _patient_losses(rows.patient, losses)
+    # a guess of the variance, between a patient's images all alike and all independent; only the
+    # width depends on it
+    variance = alpha * float((size**2).mean()) / max_images**2 / 2
+    bet = min(1.0, float(np.sqrt(2 * np.log(1 / delta) / (size.size * variance))))
+    gain = bet * (alpha * size - total) / max_images
+    with np.errstate(divide="ignore"):
+        return float(np.cumsum(np.log1p(gain)).max(initial=0.0))

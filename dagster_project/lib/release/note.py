@@ -207,6 +207,12 @@ def _partial(report: Mapping[str, Any]) -> str:
     ]
     if upper is not None:
         lines.append(f"Certified upper bound of the first line: {_percent(upper)}.")
+    undecided = found["confident_wrong"]["undecided"]
+    if undecided is not None and undecided[0] < undecided[1]:
+        lines.append(
+            "If every undecided review above the threshold were right, the first line would be "
+            f"{_percent(undecided[0], 2)}; if every one were wrong, {_percent(undecided[1], 2)}."
+        )
     return "\n\n".join([*lines, "\n".join(f"- {note}." for note in found["notes"])])
 
 

@@ -92,8 +92,9 @@ def full_report(
     interval, certificate; a refer threshold is never certified), ``accept`` (of
     :func:`acceptance`), ``labels``, ``reviews`` (null: not known), ``label_noise`` (of
     :func:`label_noise_report`), ``partial_review`` (of :func:`partial_review_report`),
-    ``calibration`` (of :func:`calibration_summary`), ``per_class``, ``subgroups`` (null without metadata), ``baseline``
-    (:func:`baseline_report` at the deployed thresholds if known, else at the new ones),
+    ``calibration`` (of :func:`calibration_summary`), ``per_class``, ``subgroups`` (null without
+    metadata), ``baseline`` (:func:`baseline_report` at the deployed thresholds if known, else
+    at the new ones),
     ``deployed`` (:func:`tier_report` of *these* rows at the deployed thresholds, with
     ``crossings``) and ``moved`` (of :func:`what_moved`); the last three are null when there
     is nothing to compare with.

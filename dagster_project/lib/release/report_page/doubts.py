@@ -278,5 +278,13 @@ def partial_section(report: Mapping[str, Any]) -> Section | None:
     ]
     if upper is not None:
         parts.append(Text(f"Certified upper bound of the first row: {percent(upper, 2)}."))
+    undecided = found["confident_wrong"]["undecided"]
+    if undecided is not None and undecided[0] < undecided[1]:
+        parts.append(
+            Text(
+                "If every undecided review above the threshold were right, the first row would be "
+                f"{percent(undecided[0], 2)}; if every one were wrong, {percent(undecided[1], 2)}."
+            )
+        )
     parts.append(Items([f"{note}." for note in found["notes"]]))
     return Section("partial", "Labels reviewed in part", parts)
