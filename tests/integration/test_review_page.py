@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import browser
+import firefox
 import polars as pl
 import pytest
 from PIL import Image
@@ -573,3 +574,47 @@ def test_nothing_overlaps_or_leaves_a_small_window(
         assert boxes[-1][4] - boxes[-1][2] > 0.75 * size[1]  # the image has the screen
     finally:
         one.page.resize(1280, 720)
+
+
+@pytest.mark.skipif(firefox.found() is None, reason="no Firefox on PATH")
+def test_firefox_types_keeps_refuses_a_second_tab_and_exports(image: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "packet"
+    write_packet(folder, image, 4, 1, packet="f1ref0x0")
+    seen = "document.body.dataset.screen === 'review' && document.body.dataset.shown"
+    with firefox.opened(tmp_path / "profile", folder) as tab:
+        tab.open(folder / "index.html")
+        tab.until("document.body.dataset.screen === 'start'")
+        tab.press("Enter")
+        tab.until(f"{seen} === 'practice-0'")
+        tab.press(*"con", "Enter")
+        tab.until("document.body.dataset.screen === 'between'")
+        tab.press("Enter")
+        tab.until(f"{seen} === 'img-0'")
+        tab.press("+", "1")  # a class of the practice
+        tab.until(f"{seen} === 'img-1'")
+        tab.press(*"url", "Backspace", "Enter")
+        tab.until(f"{seen} === 'img-2'")
+        assert tab.read("document.querySelectorAll('#stage img').length") == 4
+        tab.new_tab()
+        tab.open(folder / "index.html")
+        tab.until("document.body.dataset.screen === 'stopped'")
+        tab.press("Enter")
+        tab.until("document.body.dataset.screen === 'start'")
+        assert tab.text("#progress").startswith("2 of 4 answered")
+        tab.press("Enter")
+        tab.until(f"{seen} === 'img-2'")
+        tab.press("n", "Enter")
+        tab.until(f"{seen} === 'img-3'")
+        tab.press("s", control=True)
+        path = folder / "review_f1ref0x0_ann.csv"
+        end = time.monotonic() + 20
+        while not (path.exists() and path.stat().st_size):
+            assert time.monotonic() < end, "nothing was downloaded"
+            time.sleep(0.01)
+    rows = list(csv.reader(io.StringIO(path.read_text("utf-8-sig"), newline="")))
+    assert [row[3:5] for row in rows[1:]] == [
+        ["contact_dermatitis", "0.9"],
+        ["urticaria", ""],
+        ["not_usable", ""],
+        ["", ""],
+    ]

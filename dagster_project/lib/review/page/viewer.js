@@ -30,6 +30,7 @@ class Viewer {
       if (turn !== this.turn) return;
       this.current = slide;
       slide.img.classList.add("current");
+      slide.img.removeAttribute("aria-hidden");
       this.say(slide.state === "broken" ? "missing" : "");
       onShown(slide.state === "broken");
       // only when it is painted: what is loaded next must not hold that up
@@ -48,6 +49,7 @@ class Viewer {
   hide() {
     this.reset();
     this.current?.img.classList.remove("current");
+    this.current?.img.setAttribute("aria-hidden", "true");
     this.current = null;
     this.say("");
   }
@@ -77,6 +79,7 @@ class Viewer {
     if (this.slides.has(path)) return this.slides.get(path);
     const img = document.createElement("img");
     img.alt = "photograph to judge";
+    img.setAttribute("aria-hidden", "true");
     img.draggable = false;
     img.decoding = "sync"; // never seen half: by then it is decoded
     img.src = path.split("/").map(encodeURIComponent).join("/");
@@ -84,7 +87,7 @@ class Viewer {
     slide.ready = img.decode().then(
       () => {
         slide.state = "ready";
-        // beside the stage, out of sight, where the browser scales and draws it beforehand
+        // below the cover, where the browser scales and draws it before its turn
         if (this.slides.get(path) === slide) this.stage.append(img);
       },
       () => (slide.state = "broken"),
