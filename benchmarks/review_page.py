@@ -30,8 +30,8 @@ from result import report
 from dagster_project.lib.review.page import PageContent, Presentation, ReviewClass, write_page
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-import browser  # noqa: E402 - what drives the browsers belongs to the tests
-import firefox  # noqa: E402
+import browser
+import firefox
 
 IMAGES, DISTINCT = 300, 12
 CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255))
