@@ -1,6 +1,6 @@
 """From the key to the next photograph on the screen, with 300 photographs of 12 megapixels.
 
-Run ``python benchmarks/review_page.py`` (about ten minutes; needs Chromium).
+Run ``python benchmarks/review_page.py`` (about six minutes; needs Chromium).
 The wanted bound is 100 ms, the neutral gap (40 ms) included.
 
 Measured: from the time stamp of the key event to the time stamp of the first *frame of the screen*
@@ -35,7 +35,7 @@ import firefox
 
 IMAGES, DISTINCT = 300, 12
 CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255))
-PACES_S = {"0.5 s between keys": 0.5, "0.3 s between keys": 0.3, "as fast as it goes": 0.0}
+PACES_S = {"0.3 s after the one before": 0.3, "at once": 0.0}
 NEAR = 60
 _RECORD = """(() => {
   window.seen = [];
@@ -126,19 +126,24 @@ class Screen:
             time.sleep(0.01)
 
     def latencies(self) -> list[float]:
-        """For each photograph, from the key to the first frame that shows its corner."""
+        """From the key to the first frame that shows its corner, of all that were ever on screen.
+
+        At full speed some are answered before the screen has shown them once.
+        """
         origin = self._page.read("performance.timeOrigin")
+        seen = self._page.read("window.seen")
+        until = [one["swap"] for one in seen[1:]] + [float("inf")]
         found = []
-        for one in self._page.read("window.seen"):
+        for one, end in zip(seen, until, strict=True):
             corner = CORNERS[int(one["id"]) % DISTINCT % len(CORNERS)]
             times = (
                 at - origin - one["pressed"]
                 for at, pixel in self.corners
-                if at - origin >= one["pressed"]
+                if one["pressed"] <= at - origin < end
                 and max(abs(a - b) for a, b in zip(pixel, corner, strict=True)) < NEAR
             )
-            found.append(next(times))
-        return found
+            found.append(next(times, None))
+        return [value for value in found if value is not None]
 
 
 def renderer_peak_mb(page: browser.Page) -> int:
@@ -200,7 +205,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "packet"
         make_packet(folder)
-        rows = [in_chromium(folder, name, pace) for name, pace in PACES_S.items()]
+        rows = []
+        for name, pace in PACES_S.items():
+            rows.append(in_chromium(folder, name, pace))
+            print(rows[-1], flush=True)
         if firefox.found():
             name, pace = next(iter(PACES_S.items()))
             rows.append(in_firefox(folder, Path(root) / "profile", name, pace))

@@ -24,6 +24,7 @@ class Viewer {
   show(paths, at, onShown) {
     const turn = (this.turn += 1);
     this.hide();
+    this.release(paths, at);
     const slide = this.slide(paths[at]);
     const begun = performance.now();
     const due = () => {
@@ -34,7 +35,8 @@ class Viewer {
       this.say(slide.state === "broken" ? "missing" : "");
       onShown(slide.state === "broken");
       // only when it is painted: what is loaded next must not hold that up
-      requestAnimationFrame(() => setTimeout(() => turn === this.turn && this.keepNear(paths, at), SETTLE_MS));
+      const ahead = () => turn === this.turn && this.near(paths, at).forEach((path) => this.slide(path));
+      requestAnimationFrame(() => setTimeout(ahead, SETTLE_MS));
     };
     if (slide.state === "waiting") {
       const late = setTimeout(() => turn === this.turn && this.say("loading"), 300);
@@ -64,15 +66,18 @@ class Viewer {
   }
 
   // Few are kept in memory: a photograph of 12 megapixels takes 48 MB once it is decoded.
-  keepNear(paths, at) {
-    const near = new Set(paths.slice(Math.max(0, at - BEHIND), at + AHEAD + 1));
+  near(paths, at) {
+    return paths.slice(Math.max(0, at - BEHIND), at + AHEAD + 1);
+  }
+
+  release(paths, at) {
+    const near = new Set(this.near(paths, at));
     for (const [path, slide] of this.slides) {
       if (near.has(path)) continue;
       slide.img.remove();
       slide.img.removeAttribute("src");
       this.slides.delete(path);
     }
-    for (const path of [...near]) this.slide(path);
   }
 
   slide(path) {
