@@ -102,7 +102,7 @@ class Page:
         end = time.monotonic() + TIMEOUT_S
         while not self.read(expression):
             assert time.monotonic() < end, f"never true: {expression}"
-            time.sleep(0.02)
+            time.sleep(0.005)
 
     def text(self, selector: str) -> str:
         """The text of the first element that matches."""

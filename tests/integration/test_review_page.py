@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import browser
+import firefox
 import polars as pl
 import pytest
 from PIL import Image
@@ -319,10 +320,12 @@ def test_a_held_key_answers_once_and_no_key_answers_what_is_not_yet_seen(
     one.page.call("Input.dispatchKeyEvent", type="keyDown", **code)
     for _ in range(3):
         one.page.call("Input.dispatchKeyEvent", type="keyDown", autoRepeat=True, **code)
-    one.page.call("Input.dispatchKeyEvent", type="keyUp", key="1")
     assert not one.page.read("document.body.dataset.shown")  # the gap: grey, no image
     assert one.page.read("document.querySelector('#stage img.current')") is None
     one.page.press("1")
+    assert one.shown() == "img-2"
+    one.page.call("Input.dispatchKeyEvent", type="keyDown", autoRepeat=True, **code)
+    one.page.call("Input.dispatchKeyEvent", type="keyUp", key="1")
     assert one.shown() == "img-2"
     assert [row[3] for row in one.exported()[1:4]] == ["acne", "acne", ""]
 
@@ -547,29 +550,83 @@ def test_zoom_keeps_what_lies_under_the_pointer_and_time_stops_in_a_pause(
     assert timing["presentations"][0]["ms"] < 450 and timing["presentations"][1]["ms"] is None
 
 
+def check_boxes(page: browser.Page, size: tuple[int, int]) -> None:
+    boxes = page.read(
+        "['counter', 'answer', 'words', 'pace', 'pause-open', 'recents', 'stage'].map((id) => "
+        "{ const e = document.getElementById(id), r = e.getBoundingClientRect();"
+        " const more = id === 'counter' ? e.scrollWidth - e.clientWidth : 0;"
+        " return [id, r.left, r.top, r.right + more, r.bottom]; })"
+    )
+    for i, (_, left, top, right, bottom) in enumerate(boxes):
+        assert left >= 0 and top >= 0 and right <= size[0] and bottom <= size[1], boxes[i]
+        for _, other_left, other_top, other_right, other_bottom in boxes[:i]:
+            apart = left >= other_right - 1 or right <= other_left + 1
+            assert apart or top >= other_bottom - 1 or bottom <= other_top + 1, boxes
+    assert boxes[-1][4] - boxes[-1][2] > 0.75 * size[1]  # the image has the screen
+
+
 @pytest.mark.parametrize("size", [(1024, 576), (1280, 720)], ids=["laptop_at_125", "720p"])
 def test_nothing_overlaps_or_leaves_a_small_window(
     desk: Callable[..., Desk], size: tuple[int, int]
 ) -> None:
     long = [f"post inflammatory hyperpigmentation of kind {c}" for c in "abcdefghi"]
-    one = desk(12, classes=[ReviewClass(name) for name in long], shown={"age": "34"})
+    one = desk(9, 3, classes=[ReviewClass(name) for name in long], shown={"age": "34"})
     one.page.resize(*size)
     try:
         one.start()
+        check_boxes(one.page, size)  # "practice 1 of 3", and the keys are told
         for name in long:
+            if one.screen() == "between":
+                one.key("Enter")
             one.answer(name)
-        one.page.press("Backspace")
-        one.shown()
-        boxes = one.page.read(
-            "['counter', 'answer', 'given', 'pace', 'pause-open', 'recents', 'stage'].map((id) => "
-            "{ const r = document.getElementById(id).getBoundingClientRect();"
-            " return [id, r.left, r.top, r.right, r.bottom]; })"
-        )
-        for i, (_, left, top, right, bottom) in enumerate(boxes):
-            assert left >= 0 and top >= 0 and right <= size[0] and bottom <= size[1], boxes[i]
-            for _, other_left, other_top, other_right, other_bottom in boxes[:i]:
-                apart = left >= other_right - 1 or right <= other_left + 1
-                assert apart or top >= other_bottom - 1 or bottom <= other_top + 1, boxes
-        assert boxes[-1][4] - boxes[-1][2] > 0.75 * size[1]  # the image has the screen
+        one.key("Backspace")
+        check_boxes(one.page, size)
+        one.page.press("?")
+        check_boxes(one.page, size)
+        one.page.press("Escape")
     finally:
         one.page.resize(1280, 720)
+
+
+@pytest.mark.skipif(firefox.found() is None, reason="no Firefox on PATH")
+def test_firefox_types_keeps_refuses_a_second_tab_and_exports(image: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "packet"
+    write_packet(folder, image, 4, 1, packet="f1ref0x0")
+    seen = "document.body.dataset.screen === 'review' && document.body.dataset.shown"
+    with firefox.opened(tmp_path / "profile", folder) as tab:
+        tab.open(folder / "index.html")
+        tab.until("document.body.dataset.screen === 'start'")
+        tab.press("Enter")
+        tab.until(f"{seen} === 'practice-0'")
+        tab.press(*"con", "Enter")
+        tab.until("document.body.dataset.screen === 'between'")
+        tab.press("Enter")
+        tab.until(f"{seen} === 'img-0'")
+        tab.press("+", "1")  # a class of the practice
+        tab.until(f"{seen} === 'img-1'")
+        tab.press(*"url", "Backspace", "Enter")
+        tab.until(f"{seen} === 'img-2'")
+        tab.until("document.querySelectorAll('#stage img').length === 3")  # one behind, one ahead
+        tab.new_tab()
+        tab.open(folder / "index.html")
+        tab.until("document.body.dataset.screen === 'stopped'")
+        tab.press("Enter")
+        tab.until("document.body.dataset.screen === 'start'")
+        assert tab.text("#progress").startswith("2 of 4 answered")
+        tab.press("Enter")
+        tab.until(f"{seen} === 'img-2'")
+        tab.press("n", "Enter")
+        tab.until(f"{seen} === 'img-3'")
+        tab.press("s", control=True)
+        path = folder / "review_f1ref0x0_ann.csv"
+        end = time.monotonic() + 20
+        while not (path.exists() and path.stat().st_size):
+            assert time.monotonic() < end, "nothing was downloaded"
+            time.sleep(0.01)
+    rows = list(csv.reader(io.StringIO(path.read_text("utf-8-sig"), newline="")))
+    assert [row[3:5] for row in rows[1:]] == [
+        ["contact_dermatitis", "0.9"],
+        ["urticaria", ""],
+        ["not_usable", ""],
+        ["", ""],
+    ]

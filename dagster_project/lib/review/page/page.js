@@ -79,6 +79,7 @@ class Page {
       : "Nothing is answered yet. Answered some before, elsewhere? Load the backup below.";
     $("begin").firstChild.textContent = done ? "Go on " : "Start ";
     const loose = done - answers.exported;
+    $("save-csv").classList.toggle("primary", loose > 0);
     $("unsaved").textContent = loose > 0
       ? `${count(loose, "answer")} not yet in a downloaded file. A half-finished file is welcome.`
       : "A half-finished file is welcome, too.";
@@ -194,8 +195,8 @@ class Page {
     const loose = this.answers.answered - this.answers.exported;
     const due = loose >= OFFER_EVERY && loose % OFFER_EVERY < 3;
     if (this.trouble) this.say(this.trouble, true);
-    else if (this.one.practice) this.say("u unsure   n not usable   ? all classes   + how sure   ; comment");
-    else this.say(due ? `${loose} answers are not yet in a file: Ctrl S downloads them` : "");
+    else if (this.one.practice) this.say("u unsure   n not usable   ? classes   ; comment");
+    else this.say(due ? `Ctrl S puts ${loose} answers into a file` : "");
   }
 
   // ---- answering

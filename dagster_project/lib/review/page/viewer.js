@@ -24,16 +24,19 @@ class Viewer {
   show(paths, at, onShown) {
     const turn = (this.turn += 1);
     this.hide();
+    this.release(paths, at);
     const slide = this.slide(paths[at]);
     const begun = performance.now();
     const due = () => {
       if (turn !== this.turn) return;
       this.current = slide;
       slide.img.classList.add("current");
+      slide.img.removeAttribute("aria-hidden");
       this.say(slide.state === "broken" ? "missing" : "");
       onShown(slide.state === "broken");
       // only when it is painted: what is loaded next must not hold that up
-      requestAnimationFrame(() => setTimeout(() => turn === this.turn && this.keepNear(paths, at), SETTLE_MS));
+      const ahead = () => turn === this.turn && this.near(paths, at).forEach((path) => this.slide(path));
+      requestAnimationFrame(() => setTimeout(ahead, SETTLE_MS));
     };
     if (slide.state === "waiting") {
       const late = setTimeout(() => turn === this.turn && this.say("loading"), 300);
@@ -48,6 +51,7 @@ class Viewer {
   hide() {
     this.reset();
     this.current?.img.classList.remove("current");
+    this.current?.img.setAttribute("aria-hidden", "true");
     this.current = null;
     this.say("");
   }
@@ -62,21 +66,25 @@ class Viewer {
   }
 
   // Few are kept in memory: a photograph of 12 megapixels takes 48 MB once it is decoded.
-  keepNear(paths, at) {
-    const near = new Set(paths.slice(Math.max(0, at - BEHIND), at + AHEAD + 1));
+  near(paths, at) {
+    return paths.slice(Math.max(0, at - BEHIND), at + AHEAD + 1);
+  }
+
+  release(paths, at) {
+    const near = new Set(this.near(paths, at));
     for (const [path, slide] of this.slides) {
       if (near.has(path)) continue;
       slide.img.remove();
       slide.img.removeAttribute("src");
       this.slides.delete(path);
     }
-    for (const path of [...near]) this.slide(path);
   }
 
   slide(path) {
     if (this.slides.has(path)) return this.slides.get(path);
     const img = document.createElement("img");
     img.alt = "photograph to judge";
+    img.setAttribute("aria-hidden", "true");
     img.draggable = false;
     img.decoding = "sync"; // never seen half: by then it is decoded
     img.src = path.split("/").map(encodeURIComponent).join("/");
@@ -84,7 +92,7 @@ class Viewer {
     slide.ready = img.decode().then(
       () => {
         slide.state = "ready";
-        // beside the stage, out of sight, where the browser scales and draws it beforehand
+        // below the cover, where the browser scales and draws it before its turn
         if (this.slides.get(path) === slide) this.stage.append(img);
       },
       () => (slide.state = "broken"),
