@@ -25,7 +25,7 @@ from dagster_project.lib.release import bundle
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
-COMMANDS = ("sync", "dump", "mislabels", "refit", "check-model", "demo")
+COMMANDS = ("sync", "dump", "mislabels", "reviews", "refit", "check-model", "demo")
 N = 240
 
 Run = Callable[..., tuple[int, str, str]]
