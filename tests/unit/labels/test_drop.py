@@ -338,6 +338,8 @@ def test_the_version_sees_every_part_of_a_judgement(put: Put, read: Read, row: s
 def test_label_version_depends_on_both_sides() -> None:
     versions = {label_version(a, b) for a in ("g1", "g2") for b in ("r1", NO_REVIEWS)}
     assert len(versions) == 4
+    assert label_version("g1", "r1", {}) == label_version("g1", "r1")
+    assert label_version("g1", "r1", {"single": "accept"}) not in versions
 
 
 def test_a_drop_on_s3_reads_as_the_folder_does(put: Put, read: Read, bucket: Bucket) -> None:
