@@ -2,10 +2,10 @@
 
 Run ``python benchmarks/consensus.py [DRAWS]``. A made-up test set whose truth is known: 15,561
 images, 25 classes, of which 49.5 % are answered confidently, 6.9 % of those wrongly. Readers name
-76 % (or 90 %) of the images rightly; their mistakes and the model's run along the same look-alikes. The
-error of the confident answers is then measured against labels from the same two reviews an image,
-made in different ways. Nothing here depends on how the labels in a dataset came about: without a
-decision the image has no label.
+76 % (or 90 %) of the images rightly; their mistakes and the model's run along the same look-alikes.
+The error of the confident answers is then measured against labels from the same two reviews an
+image, made in different ways. Nothing here depends on how the labels in a dataset came about:
+without a decision the image has no label.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def main() -> None:
     found: dict[tuple[float, str], list[tuple[float, float, float]]] = {}
     with bar("consensus", "draw") as show:
         for n, (right, seed) in enumerate((r, s) for r in RIGHT for s in range(draws)):
-            for name, values in draw(seed, right).items():
-                found.setdefault((right, name), []).append(values)
+            for name, one in draw(seed, right).items():
+                found.setdefault((right, name), []).append(one)
             show(n + 1, len(RIGHT) * draws)
     rows = []
     for (right, name), values in found.items():

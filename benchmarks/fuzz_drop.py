@@ -85,16 +85,16 @@ def giants() -> Iterator[tuple[str, bytes]]:
     """The largest files that are read at all, of the sorts that cost most."""
     size = MAX_FILE_BYTES
     head = b"image_uuid,reviewer,label,comment\n"
-    for n in range(2):
-        rows = b"".join(b"0012,%d_%d,acne,%s\n" % (n, r, b"x" * 140) for r in range(49_000))
-        yield f"judged_{n}", head + rows
+    rows = b"".join(b"0012,a%d,acne,%s\n" % (r, b"x" * 140) for r in range(49_000))
+    yield "judged", head + rows
+    yield "dense", head + b"".join(b"12,b%d,acne,\n" % r for r in range(49_000))
     wide = "image_uuid,reviewer,label,comment\n" + f"0012,Ada,acne,{chr(0x1F600) * 20}\n" * 60_000
-    yield "utf_16", wide.encode("utf-16")[: size // 2]
+    yield "utf_16", wide.encode("utf-16")[: size // 8]
     yield "blank_rows", head + b",,,\n" * (size // 16)
-    yield "lines", head + b"\n" * (size // 4)
+    yield "lines", head + b"\n" * (size // 8)
     yield "unjudged", head + b"0012,,,\n" * 49_000
-    yield "quotes", head + b'"' * (size // 4)
-    yield "commas", b"," * (size // 8)
+    yield "quotes", head + b'"' * (size // 16)
+    yield "commas", b"," * (size // 16)
 
 
 def everything(folder: Path, files: int) -> int:

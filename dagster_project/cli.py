@@ -243,6 +243,53 @@ def image_issues(options: argparse.Namespace) -> None:
     print(options.out)
 
 
+def reviews(options: argparse.Namespace) -> None:
+    """Reviews in a drop and the labels they make; exit 3 if a file of it is refused."""
+    from dagster_project.lib import tables
+    from dagster_project.lib.labels.cleaning import clean_drop, write_cleaning
+    from dagster_project.lib.labels.consensus import ConsensusPolicy
+    from dagster_project.lib.labels.given import read_labels, verified_images
+    from dagster_project.lib.labels.next_reviews import next_reviews
+    from dagster_project.lib.probability_table import read_classes, read_probabilities
+    from dagster_project.lib.review.sample import read_repeats
+
+    _check_writable(options.out)
+    classes, settings = read_classes(options.classes), load_settings()
+    given = read_labels(options.labels, classes)
+    index = tables.read_table(options.metadata, ["image_uuid"]) if options.metadata else None
+    rule = settings.verified_labels
+    if rule is not None and index is None:
+        raise InputError("TIER_REFIT_VERIFIED_LABELS is set: pass --metadata with that column")
+    table = read_probabilities(options.probs, options.classes) if options.probs else None
+    cleaning = clean_drop(
+        options.drop,
+        given,
+        classes,
+        policy=ConsensusPolicy(
+            min_agreeing=settings.consensus_min_agreeing,
+            single=settings.consensus_single,
+            conflict=settings.consensus_conflict,
+            references=settings.references,
+        ),
+        verified=None if rule is None or index is None else verified_images(index, rule),
+        patients=index if index is not None and "patient_id" in index.columns else None,
+        also=read_repeats(options.packets)["presented_uuid"].to_list() if options.packets else (),
+    )
+    write_cleaning(cleaning, options.out)
+    if table is not None:
+        ranked = next_reviews(cleaning.cleaned, cleaning.drop.reviews, table)
+        tables.write_csv(options.out / "next_reviews.csv", ranked)
+    print(f"{options.out}: {cleaning.line()}")
+    for refusal in (*cleaning.drop.refusals, *cleaning.drop.warnings):
+        _note(str(refusal))
+    refused = len({refusal.file for refusal in cleaning.drop.refusals})
+    if refused:
+        raise RefusedError(
+            f"{refused} of {cleaning.drop.n_files} files are refused and count for nothing; "
+            f"{options.out / 'refusals.csv'} says why"
+        )
+
+
 def refit(options: argparse.Namespace) -> None:
     """Thresholds with their evidence and release, from probabilities and labels."""
     from dagster_project.lib.evidence.looks import count_look
@@ -460,6 +507,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--embeddings test.embeddings.parquet --out issues",
     )
     _image_issues_arguments(command)
+
+    command = _command(
+        commands,
+        reviews,
+        "tier-refit reviews s3://bucket/reviews --classes labels.txt --labels given.csv --out out",
+    )
+    _review_arguments(command)
 
     command = _command(
         commands,
@@ -681,6 +735,32 @@ def _release_argument(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument(
         name, type=Path, metavar="DIR", help="a release, or the output folder of refit"
     )
+
+
+def _review_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("drop", help="folder or s3://bucket/prefix with review files (*.csv)")
+    command.add_argument("--classes", type=Path, required=True, help="labels.txt of the model")
+    command.add_argument(
+        "--labels", type=Path, required=True, help="image_uuid, label: given labels of all images"
+    )
+    command.add_argument(
+        "--metadata",
+        type=Path,
+        metavar="F",
+        help="image_uuid and patient_id (intervals by patient), and the column of verified labels",
+    )
+    command.add_argument(
+        "--packets", type=Path, metavar="DIR", help="packets, whose repeats come back too"
+    )
+    command.add_argument(
+        "--probs",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="P",
+        help="rank what to review next with these probabilities: next_reviews.csv",
+    )
+    command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
 
 
 def _refit_arguments(command: argparse.ArgumentParser) -> None:

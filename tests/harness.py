@@ -122,7 +122,8 @@ class Harness:
     def refit(self) -> dg.ExecuteInProcessResult:
         """Tick, and run what it asks for."""
         result = self.run_request(self.request())
-        assert result.success
+        failed = [e.step_failure_data for e in result.all_events if e.is_step_failure]
+        assert result.success, failed
         return result
 
     def run_job(

@@ -50,7 +50,7 @@ def read_drop(settings: Settings, index: StoredTable) -> "Drop":
         image_uuids=pl.concat([index.frame["image_uuid"], repeats]),
         in_force=None if stored is None else stored.frame,
     )
-    if stored is None or found.version != stored.metadata["version"]:
+    if stored is None or found.version != stored.metadata.get("version"):
         return found
     told = json.loads(stored.metadata.get("warnings", "[]"))
     return replace(found, warnings=tuple(drop.Refusal(**one) for one in told))

@@ -77,14 +77,13 @@ def _kinds(settings: Settings) -> "pl.DataFrame | None":
 
     known = [read_stored(settings, name).frame for name in KINDS
              if table_path(settings, name).is_file()]  # fmt: skip
-    if not known:
-        return None
     sides = [
         frame.select(pl.col(column).alias("image_uuid"), "kind")
         for frame in known
         for column in ("image_uuid", "other_uuid")
+        if column in frame.columns  # a cluster is a finding about a class, not about images
     ]
-    return pl.concat(sides).drop_nulls().unique().sort("kind", "image_uuid")
+    return pl.concat(sides).drop_nulls().unique().sort("kind", "image_uuid") if sides else None
 
 
 def _headline(found: dict[str, Any]) -> dict[str, Any]:

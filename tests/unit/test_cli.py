@@ -27,8 +27,8 @@ from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
 COMMANDS = (
-    *("sync", "dump", "mislabels", "image-issues", "folds", "packet", "refit", "check-model"),
-    "demo",
+    *("sync", "dump", "mislabels", "image-issues", "folds", "packet", "reviews", "refit"),
+    *("check-model", "demo"),
 )
 N = 240
 

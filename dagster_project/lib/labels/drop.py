@@ -11,14 +11,14 @@ file is refused: nobody can tell which judgements the refused file was to hold.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import polars as pl
 
-from dagster_project.lib import files, tables
+from dagster_project.lib import files, s3, tables
 from dagster_project.lib.errors import some
 from dagster_project.lib.labels import drop_source
 from dagster_project.lib.labels.drop_source import DropUnreadable
@@ -48,14 +48,20 @@ NO_REVIEWS = "none"
 MAX_FAULTS = 20
 """Faults reported for one file, the first by row."""
 
+MAX_JUDGEMENTS = 100_000
+"""In one drop. A thousand packets of a hundred images; with it the memory is bounded."""
+
 COLUMNS = ("image_uuid", "reviewer", "label", "confidence", "comment", "file")
 SCHEMA = dict.fromkeys(COLUMNS, pl.String)
 _READER = "reader"
 """The reviewer's name folded: capitals and blanks do not make another person, or one would confirm
 himself."""
+_JUDGED = dict.fromkeys(COLUMNS[:5], pl.String)
 _INNER = {**SCHEMA, _READER: pl.String}
 _KEY = ["image_uuid", _READER]
 _VERSIONED = [*_KEY, "label", "confidence"]
+Said = dict[tuple[str, str], tuple[str, str]]
+"""(image, reader) -> what counts so far, and the file that says it first."""
 REPORT_SCHEMA = {
     "status": pl.String,
     "file": pl.String,
@@ -151,23 +157,33 @@ def read_drop(
     Raises
     ------
     DropUnreadable
-        The drop cannot be read now (network, permission, files changing under the reader).
+        The drop cannot be read now (network, permission, files changing under the reader), or
+        holds more than any review.
     """
     found = drop_source.read_files(uri)
     known = Known(tuple(classes), image_uuids.to_list())
     before = _still_valid(in_force, known)
-    accepted = pl.DataFrame(schema=_INNER)
+    said: Said = {}
+    frames = [pl.DataFrame(schema=_INNER)]
     refusals: list[Refusal] = []
     n_files = len(found)
     found.reverse()
     while found:
         file = found.pop()  # its bytes are not needed twice, and there may be many
-        rows, faults = _read_file(file, known, accepted)
+        rows, faults = _read_file(file, known, said)
         if faults:
             refusals += _capped(file.name, faults)
             kept = before.filter(pl.col("file") == file.name)
-            rows = kept.join(_different(kept, accepted), on=_KEY, how="anti")
-        accepted = pl.concat([accepted, rows])
+            told = [said.get((i, r), (label, ""))[0] == label for i, r, label in _keys_labels(kept)]
+            rows = kept.filter(pl.Series(told, dtype=pl.Boolean))
+        for image, reader, label in _keys_labels(rows):
+            said.setdefault((image, reader), (label, file.name))
+        frames.append(rows)
+        if len(said) > MAX_JUDGEMENTS:
+            raise DropUnreadable(
+                f"{s3.shown(uri)}: more than {MAX_JUDGEMENTS} judgements; is this the right place?"
+            )
+    accepted = pl.concat(frames)
     if refusals or accepted.is_empty():
         accepted = pl.concat([accepted, before.join(accepted, on=_KEY, how="anti")])
     reviews = _canonical(accepted)
@@ -241,47 +257,43 @@ def _with_reader(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.join(readers, on="reviewer", how="left", maintain_order="left")
 
 
+def _keys_labels(rows: pl.DataFrame) -> Iterator[tuple[str, str, str]]:
+    return rows.select(*_KEY, "label").iter_rows()
+
+
 def _read_file(
-    file: drop_source.DropFile, known: Known, accepted: pl.DataFrame
+    file: drop_source.DropFile, known: Known, said: Said
 ) -> tuple[pl.DataFrame, list[Fault]]:
     """The judged rows of one file, and its faults; rows count only where there are none."""
     if file.data is None:
         reason = f"over {drop_source.MAX_FILE_BYTES >> 20} MiB; split it into several files"
         return pl.DataFrame(schema=_INNER), [Fault("too large", reason)]
     judged, faults = read_judgements(file.data, known, MAX_FAULTS + 1)
-    rows = _frame(file.name, judged)
-    faults += _conflicts(rows, rows, "row {}")
-    faults += _conflicts(rows, accepted.with_columns(pl.lit(0).alias(tables.ROW)), "{}")
-    in_order = sorted(faults, key=lambda f: (f.row or 0, f.column or ""))
-    return rows.drop(tables.ROW), in_order
+    faults += _conflicts(judged, said)
+    frame = pl.DataFrame([row[:5] for row in judged], schema=_JUDGED, orient="row")
+    rows = _with_reader(frame.with_columns(file=pl.lit(file.name)))
+    return rows, sorted(faults, key=lambda f: (f.row or 0, f.column or ""))
 
 
-def _frame(name: str, judged: Sequence[Judgement]) -> pl.DataFrame:
-    schema = {**dict.fromkeys(COLUMNS[:5], pl.String), tables.ROW: pl.Int64}
-    frame = pl.DataFrame(judged, schema=schema, orient="row")
-    return _with_reader(frame.with_columns(file=pl.lit(name))).select(*_INNER, tables.ROW)
-
-
-def _conflicts(rows: pl.DataFrame, others: pl.DataFrame, where: str) -> list[Fault]:
-    """Rows that say otherwise than the first of ``others`` about the same image and reader."""
-    first = others.filter(pl.struct(_KEY).is_first_distinct())
-    inside = where != "{}"
+def _conflicts(judged: Sequence[Judgement], said: Said) -> list[Fault]:
+    """Rows that say otherwise than a row before them, or an earlier file, of the same reader."""
+    readers = {name: folded(name) for name in {row[1] for row in judged}}
+    here: dict[tuple[str, str], tuple[str, int]] = {}
     found: list[Fault] = []
-    for row in _different(rows, first).head(MAX_FAULTS + 1).iter_rows(named=True):
-        place = where.format(row[f"{tables.ROW}_first"] if inside else row["file_first"])
-        reason = (
-            f'"{row["label"]}" for image "{row["image_uuid"]}" by reviewer "{row["reviewer"]}", '
-            f'but {place} says "{row["label_first"]}"; keep one'
-        )
-        kind = f"contradicts {place}"
-        found.append(Fault(kind, reason, row[tables.ROW], "label", row["label"]))
+    for image, reviewer, label, _, _, number in judged:
+        key = (image, readers[reviewer])
+        first, row = here.setdefault(key, (label, number))
+        earlier, file = said.get(key, (label, ""))
+        for other, place in ((first, f"row {row}"), (earlier, file)):
+            if other != label:
+                reason = (
+                    f'"{label}" for image "{image}" by reviewer "{reviewer}", '
+                    f'but {place} says "{other}"; keep one'
+                )
+                found.append(Fault(f"contradicts {place}", reason, number, "label", label))
+        if len(found) > MAX_FAULTS:
+            break
     return found
-
-
-def _different(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
-    """Rows for whose image and reader ``others`` has another label (``*_first``), in order."""
-    pairs = rows.join(others, on=_KEY, suffix="_first", maintain_order="left")
-    return pairs.filter(pl.col("label") != pl.col("label_first"))
 
 
 def _capped(name: str, faults: list[Fault]) -> list[Refusal]:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 MAX_FILE_BYTES = 8 << 20
 """A review file has a few hundred rows; at ~80 bytes each this is a hundred thousand."""
-MAX_DROP_BYTES = 32 << 20
+MAX_DROP_BYTES = 16 << 20
 """All files together, which are in memory at once; more is a folder of something else."""
 DEADLINE_S = 40.0
 """For the whole drop: a sensor tick is given 60 s, and other things happen in it."""

@@ -15,6 +15,7 @@ from dagster_project.lib.labels.consensus import (
     label_problems,
     label_summary,
     overruled,
+    status_by_class,
 )
 
 
@@ -242,6 +243,12 @@ def test_a_policy_that_cannot_be_is_refused(policy: dict[str, Any], message: str
         ConsensusPolicy(**policy)
 
 
+def test_what_a_policy_changes_is_json_and_nothing_if_it_changes_nothing() -> None:
+    assert ConsensusPolicy().changed() == {}
+    policy = ConsensusPolicy(single="accept", references=(("Histology ",), ("in person",)))
+    assert policy.changed() == {"single": "accept", "references": [["histology"], ["in_person"]]}
+
+
 def test_a_missing_given_label_is_filled_by_reviews_only() -> None:
     cleaned = clean_labels(given(a=None, b=None, c=None), reviews(a="acne acne", c="tinea"))
     assert cleaned.select("label", "status").rows() == [
@@ -285,6 +292,16 @@ def test_the_summary_counts_every_status_once() -> None:
         "corrected_share": 0.5,
         "mean_agreement": pytest.approx((1 + 2 / 3 + 1 / 2 + 1 + 1) / 5),
     }
+
+
+def test_how_each_class_fared_is_counted_where_anybody_looked() -> None:
+    rows = given(a="acne", b="acne", c="tinea", d="eczema")
+    votes = reviews(a="acne acne", b="tinea tinea", c="acne tinea")
+    table = status_by_class(clean_labels(rows, votes))
+    assert table.select("given", "n", "confirmed", "corrected", "tie").rows() == [
+        ("acne", 2, 1, 1, 0),
+        ("tinea", 1, 0, 0, 1),
+    ]
 
 
 def test_a_share_of_nothing_is_none() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from dagster_project.lib.labels import drop
 from dagster_project.lib.labels.drop import (
     COLUMNS,
     MAX_FAULTS,
@@ -337,6 +338,8 @@ def test_the_version_sees_every_part_of_a_judgement(put: Put, read: Read, row: s
 def test_label_version_depends_on_both_sides() -> None:
     versions = {label_version(a, b) for a in ("g1", "g2") for b in ("r1", NO_REVIEWS)}
     assert len(versions) == 4
+    assert label_version("g1", "r1", {}) == label_version("g1", "r1")
+    assert label_version("g1", "r1", {"single": "accept"}) not in versions
 
 
 def test_a_drop_on_s3_reads_as_the_folder_does(put: Put, read: Read, bucket: Bucket) -> None:
@@ -439,6 +442,18 @@ def test_refusals_are_written_for_those_who_mend_the_files(
     ]  # fmt: skip
     write_refusals(path, ())
     assert path.read_text() == "status,file,row,column,kind,value,nearest,reason\n"
+
+
+def test_more_judgements_than_any_review_has_are_not_read(
+    put: Put, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drop, "MAX_JUDGEMENTS", 2)
+    put("1.csv", "a,Ada,acne,,\nb,Ada,acne,,\n")
+    put("2.csv", "a,Ada,acne,,\n")
+    assert read().reviews.height == 2
+    put("2.csv", "c,Ada,acne,,\n")
+    with pytest.raises(DropUnreadable, match="more than 2 judgements"):
+        read()
 
 
 def test_spellings_of_one_reviewer_are_one_reviewer(put: Put, read: Read) -> None:

@@ -8,7 +8,13 @@ import polars as pl
 import pytest
 
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.labels.given import check_known, given_version, join_labels, read_labels
+from dagster_project.lib.labels.given import (
+    check_known,
+    given_version,
+    join_labels,
+    read_labels,
+    verified_images,
+)
 
 CLASSES = ("acne", "eczema")
 
@@ -111,3 +117,28 @@ def test_the_version_sees_an_unlabelled_image_and_no_dtype_where_nothing_is_labe
     more = pl.DataFrame({"image_uuid": ["a", "b"], "label": [None, None]})
     assert given_version(bare) != given_version(more)
     assert given_version(bare) != given_version(bare.with_columns(label=pl.lit("")))
+
+
+INDEX = pl.DataFrame({"image_uuid": ["a", "b", "c"], "biopsed": [True, None, False]})
+
+
+def test_proven_labels_are_found_by_value_whatever_the_capitals_and_the_type() -> None:
+    assert verified_images(INDEX, "biopsed = TRUE | yes").to_list() == ["a"]
+    text = INDEX.with_columns(biopsed=pl.Series(["no", " Yes", None]))
+    assert verified_images(text, "biopsed=true|yes").to_list() == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        pytest.param("biopsed", "expected column=value", id="no_value"),
+        pytest.param("=yes", "expected column=value", id="no_column"),
+        pytest.param("histology=yes", "no column histology; it has 'image_uuid'", id="absent"),
+        pytest.param(
+            "biopsed=yes", "no row has that; column biopsed holds 'false', 'true'", id="none"
+        ),
+    ],
+)
+def test_a_rule_that_protects_nothing_is_refused(rule: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        verified_images(INDEX, rule)
