@@ -54,7 +54,7 @@ def left_out(drop: "Drop") -> str:
 def differences(wanted: "Basis", fitted: "Basis | None") -> str:
     """What is wanted against what is fitted: ``labels 1a2b where 3c4d are fitted``."""
     if fitted is None:
-        return "no finished refit has thresholds yet"
+        return "no finished refit stands behind the newest thresholds"
     pairs = {
         name: (getattr(wanted, field), getattr(fitted, field)) for field, name in _NAMES.items()
     }
@@ -87,7 +87,7 @@ def given_up(runs: Sequence[dg.DagsterRun], failed: int, wanted: "Basis", drop: 
     last = f"; the last was {_run(runs[0])}" if runs else ""
     return (
         f"{failed} refits for {_whole(wanted, drop)} did not end in released thresholds on them"
-        f"{last}. None is started by itself any more: read its log, mend the cause and run "
+        f"{last}. None is started by itself any more: read the log, mend the cause and run "
         f"refit_job by hand. New labels, another model or dataset start afresh.{left_out(drop)}"
     )
 
@@ -114,7 +114,7 @@ def shards(asset: str, missing: Sequence[str], other: Sequence[str], n_shards: i
         parts.append(f"{some(other, MANY)} dumped from another dataset or number of shards")
     return (
         f"waiting for {asset} shards: {'; '.join(parts)} ({n_shards} of the dataset in force are "
-        "needed). Run dump_job for them; labels are looked at then"
+        "needed); run dump_job for them"
     )
 
 

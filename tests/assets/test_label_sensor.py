@@ -35,7 +35,7 @@ def skips(harness: Harness, *words: str) -> None:
 def test_no_shard_or_some_shards_start_nothing_and_the_last_one_starts_one_run(
     harness: Harness,
 ) -> None:
-    skips(harness, "waiting", "00", "01", "02", "not dumped", "Run dump_job")
+    skips(harness, "waiting", "00", "01", "02", "not dumped", "run dump_job")
     harness.dump(keys=["00", "01"])
     skips(harness, "waiting", "02")
     harness.dump(keys=["02"])
