@@ -16,19 +16,23 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dagster_project import cli_arguments
 from dagster_project.lib import progress
 from dagster_project.lib.errors import InputError, RefusedError
-from dagster_project.settings import DEMO_ROOT, load_settings
+from dagster_project.settings import load_settings
 
 if TYPE_CHECKING:
     from dagster_project.lib.review.packet import PacketDesign, PacketSource
+
+Command = Callable[[argparse.Namespace], None]
+Arguments = Callable[[argparse.ArgumentParser], None]
 
 EXIT_FAULT = 1
 EXIT_INPUT = 2
@@ -422,150 +426,66 @@ def demo(options: argparse.Namespace) -> None:
     run_demo(options.root)
 
 
+_COMMANDS: tuple[tuple[Command, Arguments, str], ...] = (
+    (sync, cli_arguments.sync, "tier-refit sync s3://bucket/models/v7/ models"),
+    (
+        dump,
+        cli_arguments.dump,
+        "tier-refit dump --model-dir models/current --dataset-dir data --split test "
+        "--shard 3/16 --out test_03.parquet",
+    ),
+    (
+        mislabels,
+        cli_arguments.mislabels,
+        "tier-refit mislabels --probs p.parquet --labels l.csv --out out",
+    ),
+    (
+        folds,
+        cli_arguments.folds,
+        "tier-refit folds --dataset-dir data --k 5 --split train --out folds.parquet",
+    ),
+    (
+        packet,
+        cli_arguments.packet,
+        "tier-refit packet --probs p.parquet --labels l.csv --thresholds thresholds.json "
+        "--dataset-dir data --reviewers ada,kim --n 200 --out packets",
+    ),
+    (
+        image_issues,
+        cli_arguments.image_issues,
+        "tier-refit image-issues --dataset-dir data --probs test.parquet --labels cleaned.csv "
+        "--embeddings test.embeddings.parquet --out issues",
+    ),
+    (
+        reviews,
+        cli_arguments.reviews,
+        "tier-refit reviews s3://bucket/reviews --classes labels.txt --labels given.csv --out out",
+    ),
+    (
+        refit,
+        cli_arguments.refit,
+        "tier-refit refit --probs p0.parquet p1.parquet --labels cleaned.csv "
+        "--policy policy.json --out release",
+    ),
+    (verify, cli_arguments.verify, "tier-refit verify store/releases/current --recompute"),
+    (
+        approve,
+        cli_arguments.approve,
+        'tier-refit approve store/releases/latest --as "Dr. A. Example" --meaning approval',
+    ),
+    (diff, cli_arguments.diff, "tier-refit diff store/releases/current out --atol 0.001"),
+    (check_model, cli_arguments.check_model, "tier-refit check-model models/current models/*/"),
+    (demo, cli_arguments.demo, "tier-refit demo --root /tmp/tier-demo"),
+)
+"""What it does, what it takes, and an example; in the order of the help."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = _Parser(prog="tier-refit", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    command = _command(commands, sync, "tier-refit sync s3://bucket/models/v7/ models")
-    command.add_argument("model_uri", help="s3://bucket/prefix/ or a folder")
-    command.add_argument("dest", type=Path, help="folder of published artifacts")
-    command.add_argument(
-        "--fast",
-        action="store_true",
-        help="from S3: do not hash an unchanged artifact again if its files look untouched",
-    )
-
-    command = _command(
-        commands,
-        dump,
-        "tier-refit dump --model-dir models/current --dataset-dir data --split test "
-        "--shard 3/16 --out test_03.parquet",
-    )
-    command.add_argument("--model-dir", type=Path, required=True)
-    command.add_argument("--dataset-dir", type=Path, required=True)
-    command.add_argument("--split", required=True)
-    command.add_argument("-o", "--out", type=Path, required=True, help="a parquet file")
-    command.add_argument(
-        "--shard", type=_shard, default=(0, 1), metavar="I/N", help="zero-based, such as 3/16"
-    )
-    command.add_argument(
-        "--null-fields",
-        type=_names,
-        metavar="A,B",
-        help="questionnaire fields unknown in the deployed view; default: those the app lacks",
-    )
-    command.add_argument(
-        "--no-tta", dest="tta", action="store_false", help="no flip: probs is the plain view"
-    )
-    command.add_argument("--batch-size", type=_positive, default=64)
-    command.add_argument(
-        "--dtype",
-        type=_dtype,
-        default="float32",
-        help="float32 (the default), tf32, bfloat16 or float16, or fp32, bf16, fp16",
-    )
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    command.add_argument(
-        "--embeddings",
-        action="store_true",
-        help="also what the encoder makes of each image, in F.embeddings.parquet beside F.parquet",
-    )
-    command.add_argument(
-        "--max-error-share",
-        type=_share,
-        default=1.0,
-        metavar="X",
-        help="exit 3 if more of the rows than this share lack probabilities; default: no limit",
-    )
-
-    command = _command(
-        commands, mislabels, "tier-refit mislabels --probs p.parquet --labels l.csv --out out"
-    )
-    _mislabels_arguments(command)
-
-    command = _command(
-        commands,
-        folds,
-        "tier-refit folds --dataset-dir data --k 5 --split train --out folds.parquet",
-    )
-    _folds_arguments(command)
-
-    command = _command(
-        commands,
-        packet,
-        "tier-refit packet --probs p.parquet --labels l.csv --thresholds thresholds.json "
-        "--dataset-dir data --reviewers ada,kim --n 200 --out packets",
-    )
-    _table_arguments(command, needs_out=False)
-    _packet_arguments(command)
-
-    command = _command(
-        commands,
-        image_issues,
-        "tier-refit image-issues --dataset-dir data --probs test.parquet --labels cleaned.csv "
-        "--embeddings test.embeddings.parquet --out issues",
-    )
-    _image_issues_arguments(command)
-
-    command = _command(
-        commands,
-        reviews,
-        "tier-refit reviews s3://bucket/reviews --classes labels.txt --labels given.csv --out out",
-    )
-    _review_arguments(command)
-
-    command = _command(
-        commands,
-        refit,
-        "tier-refit refit --probs p0.parquet p1.parquet --labels cleaned.csv "
-        "--policy policy.json --out release",
-    )
-    _table_arguments(command)
-    _refit_arguments(command)
-
-    command = _command(commands, verify, "tier-refit verify store/releases/current --recompute")
-    _release_argument(command, "folder")
-    command.add_argument(
-        "--recompute",
-        action="store_true",
-        help="refit from the inputs that run.json records, too, and compare every hashed file",
-    )
-
-    command = _command(
-        commands,
-        approve,
-        'tier-refit approve store/releases/latest --as "Dr. A. Example" --meaning approval',
-    )
-    _release_argument(command, "folder")
-    command.add_argument("--as", dest="name", required=True, metavar="NAME", help="who signs")
-    command.add_argument(
-        "--meaning",
-        choices=("review", "approval"),
-        required=True,
-        help="approval puts the release in service; review only signs",
-    )
-
-    command = _command(commands, diff, "tier-refit diff store/releases/current out --atol 0.001")
-    _release_argument(command, "a")
-    _release_argument(command, "b")
-    command.add_argument("--json", action="store_true", help="as JSON on stdout")
-    command.add_argument(
-        "--atol",
-        type=_tolerance,
-        default=0.0,
-        metavar="X",
-        help="numbers this close are equal, and bytes of files are not compared; default: 0",
-    )
-    command.add_argument("--fail", action="store_true", help="exit 3 if they differ")
-
-    command = _command(commands, check_model, "tier-refit check-model models/current models/*/")
-    command.add_argument(
-        "folders", type=Path, nargs="+", metavar="DIR", help="a folder with a model artifact"
-    )
-
-    command = _command(commands, demo, "tier-refit demo --root /tmp/tier-demo")
-    command.add_argument("--root", type=Path, default=DEMO_ROOT, help=f"default: {DEMO_ROOT}")
+    for function, add_arguments, example in _COMMANDS:
+        add_arguments(_command(commands, function, example))
     return parser
 
 
@@ -583,7 +503,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _command(
     commands: argparse._SubParsersAction[_Parser],
-    function: object,
+    function: Command,
     example: str,
 ) -> argparse.ArgumentParser:
     """A subcommand named and described by its function."""
@@ -598,57 +518,6 @@ def _command(
     )
     command.set_defaults(command=function)
     return command
-
-
-def _table_arguments(command: argparse.ArgumentParser, *, needs_out: bool = True) -> None:
-    command.add_argument(
-        "--probs",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="P",
-        help="probability parquet files; several are shards of one table",
-    )
-    command.add_argument("--labels", type=Path, help="image_uuid, label; default: those in P")
-    command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
-    command.add_argument(
-        "--row-ids",
-        type=Path,
-        metavar="F",
-        help="file, row (0 is the first), image_uuid: ids of every row of files that have none",
-    )
-    command.add_argument(
-        "--folds",
-        type=Path,
-        metavar="F",
-        help="assignment of `tier-refit folds` that the column fold must agree with",
-    )
-    command.add_argument("-o", "--out", type=Path, required=needs_out, help="output folder")
-
-
-def _packet_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--thresholds", type=Path, required=True, help="thresholds.json: tiers")
-    command.add_argument("--dataset-dir", type=Path, required=True, help="manifest and photographs")
-    command.add_argument(
-        "--reviewers", type=_names, required=True, metavar="A,B", help="who gets a packet"
-    )
-    command.add_argument("--n", type=_positive, default=200, help="images asked about, at most")
-    command.add_argument(
-        "--certain", type=int, help="of them the worst flagged ones; default: a quarter"
-    )
-    command.add_argument("--repeats", type=int, help="images shown twice; default: about 5 %%")
-    command.add_argument(
-        "--columns", type=_names, default=(), metavar="A,B", help="metadata that reviewers may see"
-    )
-    command.add_argument(
-        "--class-descriptions", type=Path, metavar="F", help="CSV class,description for reviewers"
-    )
-    command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
-    command.add_argument("--seed", type=int, default=0, help="of the draw and the orders")
-    command.add_argument(
-        "--plan", action="store_true", help="print strata and what they can show; write nothing"
-    )
 
 
 def _packet_inputs(options: argparse.Namespace) -> tuple[PacketSource, PacketDesign]:
@@ -681,124 +550,6 @@ def _packet_inputs(options: argparse.Namespace) -> tuple[PacketSource, PacketDes
         columns=options.columns,
     )
     return PacketSource(found.rows, index, options.dataset_dir, thresholds), design
-
-
-def _mislabels_arguments(command: argparse.ArgumentParser) -> None:
-    _table_arguments(command)
-    command.add_argument("--dataset-dir", type=Path, help="for the photographs in the picture")
-    command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
-    command.add_argument(
-        "--quality",
-        default="self_confidence",
-        help="order of the list: self_confidence (the default) or normalized_margin",
-    )
-    command.add_argument(
-        "--in-sample",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="whether the model was trained on these rows; recorded, and said beside the numbers",
-    )
-
-
-def _folds_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dataset-dir", type=Path, required=True)
-    command.add_argument("--k", type=_positive, default=5, help="number of folds; default: 5")
-    command.add_argument("-o", "--out", type=Path, required=True, help="*.parquet or *.csv")
-    command.add_argument("--split", help="only images of this split; default: all")
-    command.add_argument("--seed", type=_seed, default=0, help="breaks ties; default: 0")
-
-
-def _image_issues_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dataset-dir", type=Path, required=True)
-    command.add_argument(
-        "--probs",
-        type=Path,
-        nargs="+",
-        action="extend",
-        metavar="P",
-        help="probability parquet files; without: no systematic clusters",
-    )
-    command.add_argument("--labels", type=Path, help="image_uuid, label; default: the data set's")
-    command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
-    command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
-    command.add_argument(
-        "--embeddings",
-        type=Path,
-        nargs="+",
-        action="extend",
-        metavar="E",
-        help="files of dump --embeddings; without: no outliers and no look-alikes",
-    )
-
-
-def _release_argument(command: argparse.ArgumentParser, name: str) -> None:
-    command.add_argument(
-        name, type=Path, metavar="DIR", help="a release, or the output folder of refit"
-    )
-
-
-def _review_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("drop", help="folder or s3://bucket/prefix with review files (*.csv)")
-    command.add_argument("--classes", type=Path, required=True, help="labels.txt of the model")
-    command.add_argument(
-        "--labels", type=Path, required=True, help="image_uuid, label: given labels of all images"
-    )
-    command.add_argument(
-        "--metadata",
-        type=Path,
-        metavar="F",
-        help="image_uuid and patient_id (intervals by patient), and the column of verified labels",
-    )
-    command.add_argument(
-        "--packets", type=Path, metavar="DIR", help="packets, whose repeats come back too"
-    )
-    command.add_argument(
-        "--probs",
-        type=Path,
-        nargs="+",
-        action="extend",
-        metavar="P",
-        help="rank what to review next with these probabilities: next_reviews.csv",
-    )
-    command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
-
-
-def _refit_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--baseline-probs", type=Path, nargs="+", action="extend", metavar="P", help="to compare"
-    )
-    command.add_argument(
-        "--baseline-labels", type=Path, help="labels of the baseline; default: those in force"
-    )
-    command.add_argument(
-        "--reviewed-labels",
-        type=Path,
-        metavar="F",
-        help="image_uuid, label, inclusion_probability[, stratum]: reviewed labels, and how "
-        "probably each image was drawn for review (docs/label-noise.md)",
-    )
-    command.add_argument(
-        "--metadata", type=Path, metavar="F", help="image_uuid and columns to show subgroups of"
-    )
-    command.add_argument(
-        "--subgroups",
-        type=_names,
-        metavar="A,B",
-        help="columns of --metadata; default: those with few groups",
-    )
-    command.add_argument(
-        "--ledger",
-        type=Path,
-        metavar="F",
-        help="count the looks at these rows in this file; default: not counted",
-    )
-    command.add_argument("--policy", type=Path, help="tier policy JSON; default: the built-in one")
-    command.add_argument(
-        "--deployed", type=Path, help="thresholds.json in service; default: the environment"
-    )
-    command.add_argument(
-        "--reviewed", action="store_true", help="these labels are reviewed, not provisional"
-    )
 
 
 def _check_writable(folder: Path) -> None:
@@ -835,66 +586,6 @@ def _refit_options(options: argparse.Namespace) -> dict[str, Any]:
         "subgroups": None if options.subgroups is None else list(options.subgroups),
         "max_change": settings.max_threshold_change,
     }
-
-
-def _shard(text: str) -> tuple[int, int]:
-    """``3/16`` -> (3, 16): zero-based, so ``16/16`` is an error."""
-    try:
-        shard, n_shards = (int(part) for part in text.split("/"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 3/16") from None
-    if not 0 <= shard < n_shards:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: shards are zero-based, 0/{n_shards} to {n_shards - 1}/{n_shards}"
-        )
-    return shard, n_shards
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 1 << 32:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number from 0 to {(1 << 32) - 1}"
-        )
-    return int(text)
-
-
-def _dtype(text: str) -> str:
-    from dagster_project.lib.inference.precision import dtype_name
-
-    try:
-        return dtype_name(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
-    return value
-
-
-def _tolerance(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
-    return value
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dagster_project.lib import files, s3, tables
+from dagster_project.lib import files, s3
 from dagster_project.lib.errors import some
 from dagster_project.lib.labels import drop_source
 from dagster_project.lib.labels.drop_source import DropUnreadable
