@@ -22,7 +22,9 @@ def found(fitted: Harness) -> Harness:
     return fitted
 
 
-def test_each_split_is_judged_by_itself_and_says_whether_the_model_saw_it(found: Harness) -> None:
+def test_each_split_is_judged_by_itself_and_nothing_is_dropped_for_being_flagged(
+    found: Harness,
+) -> None:
     shown = found.metadata("mislabel_candidates")
     assert shown["test_in_sample"] is False
     assert shown["train_in_sample"] is True
@@ -42,6 +44,7 @@ def test_each_split_is_judged_by_itself_and_says_whether_the_model_saw_it(found:
             "mislabel_candidates.png",
             "summary.json",
         }
+    _check_prune_list(found)
 
 
 def test_splits_of_different_models_are_refused_and_what_was_published_stays(
@@ -90,9 +93,8 @@ def test_a_packet_is_built_once_asks_about_the_test_split_and_is_known_to_the_re
     assert found.metadata("scored_test_rows")["review_packet"] == packets[0].name
 
 
-def test_only_reviewed_rows_may_be_dropped_and_what_the_naive_prune_would_cost_is_shown(
-    found: Harness,
-) -> None:
+def _check_prune_list(found: Harness) -> None:
+    """Only reviewed rows may be dropped; what the naive prune would cost is shown."""
     object.__setattr__(found.settings, "verified", "itch")
     assert found.run_job("mislabel_job", ["prune_list"]).success
     assert found.stored("prune_list").frame.is_empty()
