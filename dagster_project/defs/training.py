@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from dagster_project.lib.labels.manifest import PublishedManifest
 
 PRUNE_LIST = "prune_list"
-PRUNE_DEPS: list[str] = []
-"""``[PRUNE_LIST]`` once there is such an asset: then a refit makes it before the manifest."""
 
 
 @dg.asset(
@@ -35,7 +33,7 @@ PRUNE_DEPS: list[str] = []
     kinds={"parquet"},
     owners=["team:data-science"],
     code_version="1",
-    deps=PRUNE_DEPS,
+    deps=[PRUNE_LIST],
 )
 def cleaned_manifest(
     settings: dg.ResourceParam[Settings], dataset_index: StoredTable, cleaned_labels: StoredTable

@@ -5,7 +5,9 @@ from __future__ import annotations
 from harness import MODEL_B, Harness
 
 
-def test_each_split_is_judged_by_itself_and_says_whether_the_model_saw_it(found: Harness) -> None:
+def test_each_split_is_judged_by_itself_and_nothing_is_dropped_for_being_flagged(
+    found: Harness,
+) -> None:
     shown = found.metadata("mislabel_candidates")
     assert shown["test_in_sample"] is False
     assert shown["train_in_sample"] is True
@@ -25,6 +27,7 @@ def test_each_split_is_judged_by_itself_and_says_whether_the_model_saw_it(found:
             "mislabel_candidates.png",
             "summary.json",
         }
+    _check_prune_list(found)
 
 
 def test_splits_of_different_models_are_refused_and_what_was_published_stays(
@@ -47,9 +50,8 @@ def test_photographs_stay_out_of_the_event_log_when_so_set(found: Harness) -> No
     assert "test_montage" not in found.metadata("mislabel_candidates")
 
 
-def test_only_reviewed_rows_may_be_dropped_and_what_the_naive_prune_would_cost_is_shown(
-    found: Harness,
-) -> None:
+def _check_prune_list(found: Harness) -> None:
+    """Only reviewed rows may be dropped; what the naive prune would cost is shown."""
     object.__setattr__(found.settings, "verified_labels", "itch=yes")
     assert found.run_job("mislabel_job", ["prune_list"]).success
     assert found.stored("prune_list").frame.is_empty()

@@ -333,11 +333,34 @@ def _flags(scored: _Scored, method: str) -> npt.NDArray[np.bool_]:
         warnings.filterwarnings(
             "ignore", message="May not flag all label issues", module="cleanlab"
         )
+        if joint is not None and method == METHODS[0]:
+            return _prune_by_noise_rate(scored, joint)
         # One process: forking copies the table and is slower below a million rows.
         mask: npt.NDArray[np.bool_] = cleanlab_filter.find_label_issues(
             scored.given, scored.normalised, filter_by=method, confident_joint=joint, n_jobs=1
         )
     vars(cleanlab_filter).pop("pred_probs_by_class", None)  # a copy of all rows, left in a global
+    return mask
+
+
+def _prune_by_noise_rate(scored: _Scored, joint: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """(N,) the mask of ``find_label_issues`` by its default filter, from the steps it is made of.
+
+    Without its checks, which look at every label in Python, and without its two copies of all rows:
+    a class is copied at a time, and of the rest only what is flagged. Tests hold it equal to the
+    call, bit for bit; these steps are not cleanlab's public interface.
+    """
+    from cleanlab.count import _reduce_issues
+    from cleanlab.filter import _keep_at_least_n_per_class, _prune_by_count
+
+    counts = _keep_at_least_n_per_class(joint.T, 1, frac_noise=1.0)
+    mask = np.zeros(scored.given.size, dtype=bool)
+    for label in range(len(joint)):
+        at = np.flatnonzero(scored.given == label)
+        mask[at] = _prune_by_count([label, 1, [scored.normalised[at], counts[:, label]]])
+    flagged = np.flatnonzero(mask)
+    near = _reduce_issues(scored.normalised[flagged], scored.given[flagged])
+    mask[flagged[near]] = False
     return mask
 
 

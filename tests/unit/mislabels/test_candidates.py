@@ -202,7 +202,7 @@ def test_what_in_sample_means_is_said(known: bool | None, words: str) -> None:
 def test_a_copy_of_all_rows_is_not_left_in_a_global_of_cleanlab() -> None:
     from cleanlab import filter as cleanlab_filter
 
-    find_candidates(*planted(), in_sample=None)
+    find_candidates(*planted(), in_sample=None, method="both")
     assert not hasattr(cleanlab_filter, "pred_probs_by_class")
 
 
