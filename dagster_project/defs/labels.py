@@ -18,7 +18,7 @@ from dagster_project.defs import show
 from dagster_project.defs.parquet_io import read_stored, table_path
 from dagster_project.defs.probabilities import dumped_classes, whole_dump
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.files import write_json
+from dagster_project.lib.files import canonical_json, write_json
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
@@ -131,14 +131,25 @@ def expert_reviews(
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
     """Snapshot of the accepted reviews; its version is the hash of what was accepted."""
+    from dagster_project.lib.labels.agreement import agreement_report
+
     drop = read_drop(settings, dataset_index)
     for line in report_drop(settings, drop):
         context.log.warning(line)
     n_refused = len({refusal.file for refusal in drop.refusals})
+    index = dataset_index.frame
+    agreement = agreement_report(
+        drop.reviews,
+        index,
+        dumped_classes(settings),
+        policy=consensus_policy(settings),
+        patients=index,
+    )
     carried = {
         "version": drop.version,
         "files_refused": str(n_refused),
         "warnings": json.dumps([asdict(warning) for warning in drop.warnings]),
+        "agreement": canonical_json(agreement),
     }
     return dg.MaterializeResult(
         value=StoredTable.of(drop.reviews, carried),
@@ -148,23 +159,17 @@ def expert_reviews(
             "images_reviewed": drop.reviews["image_uuid"].n_unique(),
             "reviewers": drop.reviews["reviewer"].n_unique(),
             "files_refused": n_refused,
-            **_agreement(settings, drop.reviews, dataset_index),
+            **_agreement(settings, agreement),
             **show.link(refusals_path(settings), settings),
         },
     )
 
 
-def _agreement(
-    settings: Settings, reviews: "pl.DataFrame", dataset_index: StoredTable
-) -> dict[str, Any]:
+def _agreement(settings: Settings, report: dict[str, Any]) -> dict[str, Any]:
     """``report/agreement.json``, its picture, and what the UI shows of it: reviewers, no images."""
-    from dagster_project.lib.labels.agreement import agreement_report, reviewer_table
+    from dagster_project.lib.labels.agreement import reviewer_table
     from dagster_project.lib.labels.pictures import agreement_picture
 
-    index = dataset_index.frame
-    policy = consensus_policy(settings)
-    classes = dumped_classes(settings)
-    report = agreement_report(reviews, index, classes, policy=policy, patients=index)
     path = settings.report_dir / "agreement.json"
     write_json(path, report)
     return {
@@ -210,7 +215,17 @@ def cleaned_labels(
     cleaned = consensus.clean_labels(given, reviews, policy, verified=proven)
     reviews_version = expert_reviews.metadata["version"]
     version = labels_version(settings, given_version(given), reviews_version)
-    table = StoredTable.of(cleaned, {"label_version": version, "reviews_version": reviews_version})
+    rules = {
+        "min_agreeing": policy.min_agreeing,
+        "references": [name for group in policy.references for name in group],
+    }
+    carried = {
+        "label_version": version,
+        "reviews_version": reviews_version,
+        "agreement": expert_reviews.metadata["agreement"],
+        "consensus_policy": canonical_json(rules),
+    }
+    table = StoredTable.of(cleaned, carried)
     counts = {
         **consensus.label_summary(cleaned),
         "n_verified": 0 if proven is None else proven.len(),

@@ -162,6 +162,7 @@ def _run_facts(
     options = {
         "policy": json.loads(tier_thresholds.metadata["policy"]),
         "labels": report["labels"],
+        "reviews": report["reviews"],
         "deployed": report["deployed"] and report["deployed"]["thresholds"],
         "provenance": json.loads(tier_thresholds.metadata["provenance"]),
         "max_change": settings.max_threshold_change,

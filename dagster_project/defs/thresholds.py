@@ -51,6 +51,7 @@ def scored_test_rows(
     """
     from dagster_project.lib import tables
     from dagster_project.lib.labels.consensus import n_decided
+    from dagster_project.lib.release.reviewers import reviews_of
     from dagster_project.lib.review.sample import choose_packet, read_packets, with_reviews
     from dagster_project.lib.tiers.scored_rows import score_counts, score_rows
 
@@ -63,8 +64,14 @@ def scored_test_rows(
     design = None if packet is None else packet.design
     rows = with_reviews(score_rows(table, labels), evaluated, design)
     rows = rows.join(_metadata(dataset_index), on="image_uuid", how="left", maintain_order="left")
+    told = cleaned_labels.metadata
+    reviews = reviews_of(
+        evaluated, json.loads(told["agreement"]), json.loads(told["consensus_policy"]), packet
+    )
     carried = {
-        **cleaned_labels.metadata,
+        "label_version": told["label_version"],
+        "reviews_version": told["reviews_version"],
+        "reviews": canonical_json(reviews),
         "review_packet": "none" if packet is None else packet.name,
         "n_reviewed": str(n_decided(cleaned_labels.frame, rows["image_uuid"])),
         "model_tree_hash": table.metadata["model_tree_hash"],
@@ -394,6 +401,7 @@ def _context(
     provisional = n_reviewed < MIN_REVIEWED_SHARE * len(scored_test_rows)
     return Context(
         LabelsInfo(version, provisional, n_reviewed),
+        json.loads(tier_thresholds.metadata["reviews"]),
         deployed=deployed_thresholds(settings),
         baseline=baseline_rows(settings),
         groups=groups_in(scored_test_rows.frame),

@@ -6,6 +6,7 @@ import csv
 import json
 
 import polars as pl
+from frozen_packet import frame_of, write_packet
 from harness import CLASSES, Harness
 
 from dagster_project.definitions import build_definitions
@@ -109,16 +110,9 @@ def test_a_file_saved_over_is_told_until_the_next_snapshot(ready: Harness) -> No
 
 def test_repeats_of_a_packet_come_back_under_their_own_ids(ready: Harness) -> None:
     image = ready.test_images()[0]
-    packet = ready.settings.packets_dir / "0123abcd"
-    packet.mkdir(parents=True)
-    key = pl.DataFrame(
-        {
-            "presented_uuid": [image, "shown-again"],
-            "image_uuid": [image, image],
-            "role": ["drawn", "repeat"],
-        }
-    )
-    key.write_parquet(packet / "key.parquet")
+    drawn = {"image_uuid": image, "stratum": "certain", "inclusion_probability": 1.0}
+    key = [(image, image, "drawn"), ("shown-again", image, "repeat")]
+    write_packet(ready.settings.packets_dir / "0123abcd", frame_of([drawn]), key)
     ready.drop("r.csv", [(i, "ann", CLASSES[0]) for i in (image, "shown-again")])
     run_labels(ready)
     reviews = ready.stored("expert_reviews").frame

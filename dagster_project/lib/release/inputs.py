@@ -138,7 +138,8 @@ def refit_rows(
     paths : ``scored_rows`` and, where it was compared with one, ``baseline_rows``; of
         :func:`keep_rows`.
     options : plain JSON: ``policy``, ``deployed`` (may be null), ``labels`` (a ``LabelsInfo``),
-        ``provenance`` (of ``Provenance.as_json``), ``max_change``, ``subgroups``, ``looks``.
+        ``reviews`` (may be null), ``provenance`` (of ``Provenance.as_json``), ``max_change``,
+        ``subgroups``, ``looks``.
     made_by : as in :func:`refit_files`.
     """
     columns = ["image_uuid", "score"]
@@ -147,6 +148,7 @@ def refit_rows(
     provenance = bundle.Provenance.of_json(options["provenance"])
     context = Context(
         LabelsInfo(**options["labels"]),
+        options.get("reviews"),
         deployed=_deployed(paths, options),
         baseline=baseline,
         groups=groups_in(scored),

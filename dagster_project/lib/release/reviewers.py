@@ -1,6 +1,6 @@
 """Who reviewed the labels, how blindly, how far they agree, and what was left out.
 
-Belongs: the wording that the note and the page share, from ``report["reviews"]``.
+Belongs: ``report["reviews"]``, and the wording that the note and the page share.
 Does not: agreement itself (``labels.agreement``), estimates from a review (``partial_review``).
 Concept: what an auditor asks of a reference standard before believing a number that rests on it.
 """
@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from dagster_project.lib.review.sample import Packet
 
 HEAD = ("reader", "images", "unsure", "not usable", "agrees with the others' consensus (95 %)")
+_AGREEMENT = ("n_images_two_readers", "alpha", "alpha_ci95", "interval_by", "reviewers")
 _LEFT_OUT = {
     "not_usable": "judged not usable: in no figure",
     "tie": "in conflict, another reader is needed",
@@ -20,14 +26,49 @@ _LEFT_OUT = {
 }
 
 
+def reviews_of(
+    cleaned: pl.DataFrame,
+    agreement: Mapping[str, Any],
+    policy: Mapping[str, Any],
+    packet: Packet | None,
+) -> dict[str, Any] | None:
+    """``report["reviews"]``: counts and rates, no image and no patient.
+
+    Parameters
+    ----------
+    cleaned : rows of ``clean_labels``, of the images that are evaluated.
+    agreement : of ``agreement_report``.
+    policy : ``min_agreeing``, ``references`` (names) of the consensus.
+    packet : whose sample counts (``sample.choose_packet``), if any.
+
+    Returns
+    -------
+    None where nobody has reviewed any of these images.
+    """
+    looked = cleaned.filter(pl.col("status") != "given")
+    if looked.is_empty():
+        return None
+    asked = None if packet is None else packet.design.filter("asked").join(cleaned, on="image_uuid")
+    return {
+        "policy": dict(policy),
+        "images": dict(looked["status"].value_counts().sort("status").rows()),
+        "agreement": {key: agreement[key] for key in _AGREEMENT},
+        "packet": None
+        if packet is None or asked is None
+        else {
+            "name": packet.name,
+            "n_asked": asked.height,
+            "n_returned": asked.filter(pl.col("status") != "given").height,
+        },
+    }
+
+
 def reviewer_lines(reviews: Mapping[str, Any]) -> list[str]:
     """Sentences on blinding, consensus, agreement and exclusions, without a full stop at the end.
 
     Parameters
     ----------
-    reviews : ``policy`` (of ``labels.consensus``), ``images`` (number of images by status),
-        ``agreement`` (of ``agreement_report``), ``packet`` (``name, n_asked, n_returned``, or null
-        where the reviews came from none).
+    reviews : of :func:`reviews_of`.
     """
     return [
         _blinding(reviews["packet"]),
