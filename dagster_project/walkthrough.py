@@ -83,6 +83,7 @@ def run_demo(root: Path, size: WorldSize = FULL) -> None:
             _run(stage, jobs.REFIT_JOB)
             before = _snapshot(stage)
             _say(f"    label sensor: {tick(stage)}")
+            _run(stage, "image_issues_job")
             _say("    the first release is taken as deployed; the next is compared with it")
             deployed = _deploy(root, settings)
             stage = Stage(build_definitions(deployed), instance, deployed)
@@ -283,6 +284,7 @@ def _closing_tables(stage: Stage, world: World, before: Snapshot, run_id: str) -
     parts = [
         _tier_lines(before.report, after.report),
         _planted_lines(world, before, after),
+        _estimated_lines(stage, world, before),
         _recomputed_lines(stage, run_id),
     ]
     return "\n" + "\n\n".join("\n".join(lines) for lines in parts)
@@ -339,6 +341,29 @@ def _planted_lines(world: World, before: Snapshot, after: Snapshot) -> list[str]
     return lines
 
 
+def _estimated_lines(stage: Stage, world: World, before: Snapshot) -> list[str]:
+    """What the returned packet says of labels that nobody was asked about, beside the truth."""
+    found = json.loads(read_stored(stage.settings, "review_findings").metadata["findings"])
+    test = found["splits"]["test"]
+    lines = [f"{'test labels, by the reviews':34}{'estimate':>14}{'95 %':>18}{'planted':>10}"]
+    if test["reason"] is not None:
+        return [*lines, f"  {test['reason']}"]
+    truth = read_truth(world).filter(pl.col("split") == "test", ~pl.col("is_garbage"))
+    skin = truth["image_uuid"].to_list()
+    flagged = before.flagged.filter(pl.col("image_uuid").is_in(skin))["image_uuid"].to_list()
+    planted = scoring.score_flags(flagged, truth)
+    (precision,) = (row for row in test["precision"] if row["kind"] == "flagged")
+    for label, item, true in (
+        ("wrong", test["noise"], planted["noise_share"]),
+        ("wrong, of those flagged", precision, planted["precision"]),
+        ("flagged, of those wrong", test["recall"], planted["noise_recall"]),
+    ):
+        ends = item["ci95"]
+        told = "-" if ends is None else f"{_percent(ends[0])} to {_percent(ends[1])}"
+        lines.append(f"  {label:32}{_percent(item['estimate']):>14}{told:>18}{_percent(true):>10}")
+    return lines
+
+
 def _recomputed_lines(stage: Stage, run_id: str) -> list[str]:
     """Materializations of every asset, in all and in the refit, read from the event log."""
     graph = stage.definitions.resolve_asset_graph()
@@ -372,7 +397,10 @@ def _where_to_look(root: Path, settings: Settings, seconds: float) -> str:
         "releases/latest/report.md": "the same in words",
         "report/tier_thresholds.png": "coverage curve with the thresholds marked",
         "report/mislabels/test/": "candidates, worst first, with their picture",
-        "packets/": "the blind review packet",
+        "report/image_issues/": "garbage, copies, contradicting copies, clusters",
+        "packets/": "the blind packet: unzip one, double-click index.html",
+        "report/review_findings.png": "what the reviews taught",
+        "manifests/latest/": "the manifest for the next training",
     }
     paths = {f"{root}/{settings.store.name}/{place}": about for place, about in places.items()}
     width = max(map(len, paths))

@@ -29,8 +29,8 @@ def score_flags(
     -------
     Counts ``examined, flagged, noise_planted, noise_found, garbage_planted, garbage_flagged,
     naive_prune_wrongly_dropped`` (flagged, though the label is right and the picture is skin) and
-    rates ``precision`` (noise or garbage among flagged), ``noise_recall`` (found among planted),
-    ``naive_prune_wrong_share`` (wrongly dropped among flagged).
+    rates ``noise_share`` (of the examined), ``precision`` (noise or garbage among flagged),
+    ``noise_recall`` (found among planted), ``naive_prune_wrong_share`` (wrongly dropped among flagged).
 
     Raises
     ------
@@ -50,6 +50,7 @@ def score_flags(
         "noise_found": found,
         "garbage_planted": int(garbage.sum()),
         "garbage_flagged": int((hit & garbage).sum()),
+        "noise_share": _share(int(noise.sum()), rows.height),
         "precision": _share(n_flagged - right, n_flagged),
         "noise_recall": _share(found, int(noise.sum())),
         "naive_prune_wrongly_dropped": right,

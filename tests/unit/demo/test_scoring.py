@@ -25,6 +25,7 @@ def test_flags_are_counted_as_by_hand() -> None:
         "noise_found": 1,
         "garbage_planted": 1,
         "garbage_flagged": 1,
+        "noise_share": pytest.approx(1 / 3),
         "precision": pytest.approx(2 / 3),
         "noise_recall": 0.5,
         "naive_prune_wrongly_dropped": 1,
