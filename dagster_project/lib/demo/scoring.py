@@ -30,7 +30,8 @@ def score_flags(
     Counts ``examined, flagged, noise_planted, noise_found, garbage_planted, garbage_flagged,
     naive_prune_wrongly_dropped`` (flagged, though the label is right and the picture is skin) and
     rates ``noise_share`` (of the examined), ``precision`` (noise or garbage among flagged),
-    ``noise_recall`` (found among planted), ``naive_prune_wrong_share`` (wrongly dropped among flagged).
+    ``noise_recall`` (found among planted), ``naive_prune_wrong_share`` (wrongly dropped
+    among flagged).
 
     Raises
     ------
