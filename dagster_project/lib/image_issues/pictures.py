@@ -109,9 +109,8 @@ def cluster_picture(found: Clusters) -> bytes:
         "share of the given class with this prediction: \N{BLACK DIAMOND} in the level, "
         "\N{WHITE CIRCLE} elsewhere"
     )
-    title = (
-        f"Systematic clusters: {drawn.height} of {found.table.height} "
-        f"({found.tested} pairs in levels tested, Holm)"
-    )
+    n = found.table.height
+    shown = f"{drawn.height} of {n}" if n else "none"
+    title = f"Systematic clusters: {shown} ({found.tested:,} pairs in levels tested, Holm)"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return pictures.png(figure)

@@ -21,8 +21,8 @@ MAX_VERSIONS = 30
 
 _COLUMNS = {
     "before": "before",
-    "left": "relabelled_away",
-    "came": "relabelled_to",
+    "moved\naway": "relabelled_away",
+    "moved\nhere": "relabelled_to",
     "dropped": "dropped",
     "after": "after",
 }
@@ -41,14 +41,14 @@ def class_counts_png(counts: pl.DataFrame) -> bytes:
     drawn = counts.head(MAX_CLASSES)
     n, rows = drawn.height, range(drawn.height)
     before, after = drawn["before"].to_list(), drawn["after"].to_list()
-    figure = pictures.new_figure(8.4, 1.5 + 0.24 * max(n, 1))
-    axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[1.5, 1])
+    figure = pictures.new_figure(8.8, 1.6 + 0.24 * max(n, 1))
+    axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[1.3, 1])
     axes.hlines(rows, before, after, color=pictures.REFER, lw=2)
     axes.plot(before, rows, "o", color=pictures.INK, markerfacecolor="white", ms=6, label="before")
     axes.plot(after, rows, "o", color=pictures.CONFIDENT, ms=4, label="after")
     _numbers(beside, drawn)
     axes.set_yticks(rows, drawn["class"].to_list())
-    axes.set_ylim(max(n, 1) - 0.5, -0.6)
+    axes.set_ylim(max(n, 1) - 0.5, -1.0)
     axes.set_xlim(0, max([1, *before, *after]) * 1.06)
     axes.set_xlabel("rows to train on")
     figure.legend(loc="outside lower right", ncols=2, fontsize=8)
@@ -63,7 +63,7 @@ def _numbers(axes: Axes, drawn: pl.DataFrame) -> None:
     axes.axis("off")
     axes.set_xlim(0, len(_COLUMNS))
     for at, (heading, column) in enumerate(_COLUMNS.items(), start=1):
-        for row, text in [(-0.9, heading), *((i, f"{n:,}") for i, n in enumerate(drawn[column]))]:
+        for row, text in [(-1.1, heading), *((i, f"{n:,}") for i, n in enumerate(drawn[column]))]:
             axes.text(at, row, text, ha="right", va="center", fontsize=8)
 
 
