@@ -96,6 +96,10 @@ def run_demo(root: Path, size: WorldSize = FULL) -> None:
             _say(f"    {n_reviews} reviews landed; the label sensor asks for one refit")
             run_id = _checked(run_request(stage, request), jobs.REFIT_JOB)
             _say(f"    label sensor, one tick later: {tick(stage)}")
+            _run(stage, "mislabel_job", assets=["next_reviews"])
+            ranked = read_stored(stage.settings, "next_reviews").frame
+            n_open = ranked.filter(pl.col("why") != "not_reviewed").height
+            _say(f"    {n_open} reviewed images need another reader; next_reviews ranks them")
             _say("6/6 what came of it")
             print(_closing_tables(stage, world, before, run_id))
         print(_where_to_look(root, settings, time.monotonic() - start))

@@ -61,8 +61,8 @@ def review_packet(
         value=StoredTable.of(pl.DataFrame(row)),
         data_version=dg.DataVersion(summary["packet"]),
         metadata={
-            **_shown(summary),
             **show.packet_links(Path(summary["folder"]), settings),
+            **_shown(summary),
         },
     )
 
@@ -91,10 +91,10 @@ def _shown(summary: dict[str, Any]) -> dict[str, Any]:
     hand_out = Path(summary["folder"]) / "hand_out"
     counts = {name: value for name, value in summary.items() if isinstance(value, (int, str))}
     return {
-        **show.scalars({**counts, "n_unreadable": len(summary["unreadable"])}),
         "hand_out": dg.MetadataValue.path(hand_out),
         "can_show": show.reasons(summary["can_show"]),
         "strata": show.table(pl.DataFrame(summary["strata"])),
+        **show.scalars({**counts, "n_unreadable": len(summary["unreadable"])}),
         "orders": dg.MetadataValue.json(summary["orders"]),
     }
 
