@@ -6,8 +6,10 @@ was computed again is read from the event log.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from dagster_project.defs.label_sensor import fitted_basis
 from dagster_project.lib import tables
 from dagster_project.lib.demo.population import SMALL
 from dagster_project.lib.release.bundle import verify
-from dagster_project.settings import load_settings
+from dagster_project.settings import load_settings, use_settings_of
 from dagster_project.walkthrough import run_demo
 
 pytestmark = pytest.mark.slow
@@ -28,17 +30,25 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished demo of the small world, with two shards a split.
+    """A finished demo of the small world, with two shards a split; one for all test processes.
 
     The environment names a production drop and store, which a demo must never touch.
     """
-    folder = tmp_path_factory.mktemp("demo")
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "chain"
+    shared.mkdir(exist_ok=True)
+    folder, done = shared / "demo", shared / "done"
     before = dict(os.environ)
     os.environ["NUM_SHARDS"] = "2"
-    os.environ["LABELS_URI"] = str(folder.parent / "production_drop")
-    os.environ["TIER_REFIT_STORE"] = str(folder.parent / "production_store")
+    os.environ["LABELS_URI"] = str(shared / "production_drop")
+    os.environ["TIER_REFIT_STORE"] = str(shared / "production_store")
     os.environ.pop("DAGSTER_HOME", None)
-    run_demo(folder, SMALL)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second waits for it and finds it made
+        if not done.exists():
+            run_demo(folder, SMALL)
+            done.touch()
+    use_settings_of(folder)
     yield folder
     os.environ.clear()
     os.environ.update(before)
@@ -169,14 +179,17 @@ def test_every_stage_shows_a_picture_and_its_scalars(instance: dg.DagsterInstanc
 
 
 def test_a_second_demo_does_not_hang_on_a_slot_that_a_killed_one_held(
-    root: Path, instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Last in the file: it makes the instance anew."""
-    storage = instance.event_log_storage
-    storage.initialize_concurrency_limit_to_default("gpu")
-    claim = storage.claim_concurrency_slot("gpu", "a-run-that-was-killed", "step")
-    assert claim.is_claimed
-    run_demo(root, SMALL)
+    """On a copy: it makes the instance anew."""
+    again = tmp_path / "demo"
+    shutil.copytree(root, again, symlinks=True)
+    with dg.DagsterInstance.from_config(str(again / "dagster_home")) as instance:
+        storage = instance.event_log_storage
+        storage.initialize_concurrency_limit_to_default("gpu")
+        claim = storage.claim_concurrency_slot("gpu", "a-run-that-was-killed", "step")
+        assert claim.is_claimed
+    run_demo(again, SMALL)
     out = capsys.readouterr().out
     assert "16 of 25 assets recomputed, 0 shards dumped again" in out
     assert "threshold confident" in out

@@ -53,7 +53,7 @@ def hypergeometric_upper(k: int, n: int, total: int, delta: float) -> int:
     exact (Buonaccorsi, JASA 82:1162, 1987). ``total`` where nothing was sampled.
 
     >>> hypergeometric_upper(0, 100, 1000, 0.05), hypergeometric_upper(3, 10, 10, 0.05)
-    (27, 3)
+    (28, 3)
     """
     from scipy.special import gammaln
 
