@@ -29,6 +29,7 @@ from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.settings import load_settings
 
 if TYPE_CHECKING:
+    from dagster_project.lib.probability_table import ProbabilityTable
     from dagster_project.lib.review.packet import PacketDesign, PacketSource
 
 Command = Callable[[argparse.Namespace], None]
@@ -167,8 +168,13 @@ def mislabels(options: argparse.Namespace) -> None:
     worst = montage(found.issues, folder, in_sample=found.in_sample) if folder else None
     write_candidates(found, options.out, worst)
     weak = weak_classes(found.rows, found.rows, table.classes)
-    write_weak_classes(weak, options.out, words=IN_SAMPLE_WORD[found.in_sample])
     summary = found.summary
+    write_weak_classes(
+        weak,
+        options.out,
+        words=IN_SAMPLE_WORD[found.in_sample],
+        patients_known=summary["n_patients"] is not None,
+    )
     print(f"{options.out}: {summary['n_issues']} of {summary['n']} labels are suspicious")
     print(summary["in_sample_means"])
 
@@ -221,12 +227,11 @@ def image_issues(options: argparse.Namespace) -> None:
     from dagster_project.lib.embedding_table import read_embeddings
     from dagster_project.lib.image_issues import clusters, find, fingerprints
     from dagster_project.lib.labels.given import read_labels
-    from dagster_project.lib.probability_table import read_probabilities
 
     _check_writable(options.out)
     folder = options.dataset_dir
     index = dataset.dataset_index(folder)
-    table = read_probabilities(options.probs, options.classes) if options.probs else None
+    table = _optional_table(options)
     classes = table.classes if table else None
     labels = (
         read_labels(options.labels, classes) if options.labels else dataset.given_labels(folder)
@@ -254,7 +259,7 @@ def reviews(options: argparse.Namespace) -> None:
     from dagster_project.lib.labels.consensus import ConsensusPolicy
     from dagster_project.lib.labels.given import read_labels, verified_images
     from dagster_project.lib.labels.next_reviews import next_reviews
-    from dagster_project.lib.probability_table import read_classes, read_probabilities
+    from dagster_project.lib.probability_table import read_classes
     from dagster_project.lib.review.sample import read_repeats
 
     _check_writable(options.out)
@@ -264,7 +269,7 @@ def reviews(options: argparse.Namespace) -> None:
     rule = settings.verified_labels
     if rule is not None and index is None:
         raise InputError("TIER_REFIT_VERIFIED_LABELS is set: pass --metadata with that column")
-    table = read_probabilities(options.probs, options.classes) if options.probs else None
+    table = _optional_table(options)
     cleaning = clean_drop(
         options.drop,
         given,
@@ -523,6 +528,7 @@ def _command(
 def _packet_inputs(options: argparse.Namespace) -> tuple[PacketSource, PacketDesign]:
     from dagster_project.lib import dataset
     from dagster_project.lib.mislabels.candidates import find_candidates
+    from dagster_project.lib.mislabels.out_of_fold import check_folds
     from dagster_project.lib.probability_table import read_probabilities
     from dagster_project.lib.release.inputs import labels_of
     from dagster_project.lib.review.design import Sampling
@@ -531,7 +537,8 @@ def _packet_inputs(options: argparse.Namespace) -> tuple[PacketSource, PacketDes
     from dagster_project.lib.tiers.thresholds import read_deployed
 
     thresholds = read_deployed(options.thresholds)
-    table = read_probabilities(options.probs, options.classes)
+    table = read_probabilities(options.probs, options.classes, row_ids=options.row_ids)
+    check_folds(table.frame, options.probs, assignment=options.folds)
     index = dataset.images(options.dataset_dir)
     described = options.class_descriptions
     found = find_candidates(
@@ -550,6 +557,16 @@ def _packet_inputs(options: argparse.Namespace) -> tuple[PacketSource, PacketDes
         columns=options.columns,
     )
     return PacketSource(found.rows, index, options.dataset_dir, thresholds), design
+
+
+def _optional_table(options: argparse.Namespace) -> ProbabilityTable | None:
+    from dagster_project.lib.probability_table import read_probabilities
+
+    if not options.probs:
+        if options.row_ids:
+            raise InputError("--row-ids: pass the files that it is for with --probs, too")
+        return None
+    return read_probabilities(options.probs, options.classes, row_ids=options.row_ids)
 
 
 def _check_writable(folder: Path) -> None:

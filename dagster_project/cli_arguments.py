@@ -128,6 +128,7 @@ def image_issues(command: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probability parquet files; without: no systematic clusters",
     )
+    _row_ids_argument(command)
     command.add_argument("--labels", type=Path, help="image_uuid, label; default: the data set's")
     command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
     command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
@@ -165,6 +166,7 @@ def reviews(command: argparse.ArgumentParser) -> None:
         metavar="P",
         help="rank what to review next with these probabilities: next_reviews.csv",
     )
+    _row_ids_argument(command)
     command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
 
 
@@ -269,12 +271,7 @@ def _table_arguments(command: argparse.ArgumentParser, *, needs_out: bool = True
     )
     command.add_argument("--labels", type=Path, help="image_uuid, label; default: those in P")
     command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
-    command.add_argument(
-        "--row-ids",
-        type=Path,
-        metavar="F",
-        help="file, row (0 is the first), image_uuid: ids of every row of files that have none",
-    )
+    _row_ids_argument(command)
     command.add_argument(
         "--folds",
         type=Path,
@@ -282,6 +279,15 @@ def _table_arguments(command: argparse.ArgumentParser, *, needs_out: bool = True
         help="assignment of `tier-refit folds` that the column fold must agree with",
     )
     command.add_argument("-o", "--out", type=Path, required=needs_out, help="output folder")
+
+
+def _row_ids_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--row-ids",
+        type=Path,
+        metavar="F",
+        help="file, row (0 is the first), image_uuid: ids of every row of files that have none",
+    )
 
 
 def _release_argument(command: argparse.ArgumentParser, name: str) -> None:

@@ -138,7 +138,7 @@ def issue_kinds(
 
 
 def compared_images(settings: Settings, index: StoredTable) -> "pl.DataFrame | None":
-    """Findings of ``image_issues`` on images that the dataset still has; None if it never ran.
+    """Findings of ``image_issues`` whose images the dataset still has; None if it never ran.
 
     For what follows that asset without needing it.
     """
@@ -146,8 +146,10 @@ def compared_images(settings: Settings, index: StoredTable) -> "pl.DataFrame | N
 
     if not table_path(settings, "image_issues").is_file():
         return None
-    known = pl.col("image_uuid").is_in(index.frame["image_uuid"].implode())
-    return read_stored(settings, "image_issues").frame.filter(known)
+    ids = index.frame["image_uuid"].implode()
+    alone, both = pl.col("other_uuid").is_null(), pl.col("other_uuid").is_in(ids)
+    found = read_stored(settings, "image_issues").frame
+    return found.filter(pl.col("image_uuid").is_in(ids) & (alone | both))
 
 
 def _embeddings(settings: Settings) -> "Embeddings | None":

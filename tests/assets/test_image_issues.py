@@ -11,26 +11,31 @@ import pytest
 from harness import MODEL_A, MODEL_B, Harness
 from PIL import Image
 
+from dagster_project.defs.image_issues import compared_images
 from dagster_project.defs.parquet_io import table_path
 from dagster_project.defs.probabilities import DUMPS, shard_keys
 from dagster_project.lib import tables
 from dagster_project.lib.embedding_table import embeddings_beside
 from dagster_project.lib.image_issues import fingerprints
 from dagster_project.lib.photos import open_photo
+from dagster_project.lib.stored_table import StoredTable
 
 COPIES = ("img-000-0", "img-001-0")
 """Of a test patient and a train patient."""
+SCREEN = "img-003-0"
 
 
 @pytest.fixture
 def dumped(ready: Harness) -> Harness:
-    """Photographs are there, two of them equal across splits; both splits are dumped."""
+    """Photographs are there, two equal across splits and one of a screen; both are dumped."""
     (ready.settings.dataset_dir / "images").mkdir()
     for n, (uuid, path) in enumerate(
         ready.stored("dataset_index").frame.select("image_uuid", "image_path").rows()
     ):
         rng = np.random.default_rng(0 if uuid in COPIES else n + 1)
         levels = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        if uuid == SCREEN:
+            levels = np.full((64, 64, 3), (24, 26, 30), dtype=np.uint8)
         Image.fromarray(levels).save(ready.settings.dataset_dir / path, "png")
     ready.dump("train")
     return ready
@@ -61,7 +66,17 @@ def test_labels_landing_look_issues_up_and_find_nothing_again(
     assert dumped.run_job("image_issues_job").success
     table = dumped.stored("image_issues").frame
     sides = table.select("kind", "image_uuid", "other_uuid", "same_patient", "across_splits")
-    assert sides.rows() == [("exact_duplicate", *COPIES, False, True)]
+    screen = ("not_skin", SCREEN, None, None, None)
+    assert sides.rows() == [screen, ("exact_duplicate", *COPIES, False, True)]
+    index = dumped.stored("dataset_index")
+    compared = compared_images(dumped.settings, index)
+    assert compared is not None
+    assert compared.equals(table)
+    for gone in COPIES:  # the dataset lost one since
+        rest = StoredTable.of(index.frame.filter(pl.col("image_uuid") != gone))
+        left = compared_images(dumped.settings, rest)
+        assert left is not None
+        assert left["kind"].to_list() == ["not_skin"]
     before = table_path(dumped.settings, "image_issues").stat()
     monkeypatch.setattr(fingerprints, "open_photo", None)  # nothing is decoded any more
     # two labels for one picture land, and then the reader's second thoughts

@@ -609,6 +609,19 @@ def test_rows_without_ids_are_read_with_a_mapping_and_never_without(
     assert "row_ids" in json.loads(Path("refit/run.json").read_text())["recompute"]["files"]
 
 
+def test_a_mapping_for_no_probabilities_is_bad_usage(run: Run, given: Path) -> None:
+    Path("data").mkdir()
+    shutil.copy(given / "labels.csv", "data/manifest.csv")
+    frame = pl.read_csv("data/manifest.csv").with_columns(
+        image_path="image_uuid", patient_id="image_uuid"
+    )
+    frame.write_csv("data/manifest.csv")
+    frame.select("patient_id", split=pl.lit("test")).write_csv("data/splits.csv")
+    arguments = ["image-issues", "--dataset-dir", "data", "--row-ids", "ids.csv", "--out", "never"]
+    code, _, err = run(*arguments)
+    assert (code, "with --probs" in err, Path("never").exists()) == (2, True, False)
+
+
 # folds
 
 

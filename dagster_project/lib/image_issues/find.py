@@ -291,12 +291,12 @@ def _write(out: Path, kinds: Iterator[_Kind], names: set[str]) -> None:
 def _image_kinds(found: ImageIssues, dataset_dir: Path) -> Iterator[_Kind]:
     """Name, table and picture of each kind that was looked for."""
     rows = found.rows
-    for name, pairs, what in (
-        ("exact_duplicates", found.exact, "Exact duplicates"),
-        ("near_duplicates", found.near, "Resized copies and look-alikes"),
-        ("leakage", found.leakage, "Images with a copy or look-alike in another split"),
+    for name, pairs, what, unit in (
+        ("exact_duplicates", found.exact, "Exact duplicates", "pairs"),
+        ("near_duplicates", found.near, "Resized copies and look-alikes", "pairs"),
+        ("leakage", found.leakage, "With a copy or look-alike in another split", "images"),
     ):
-        picture = pair_sheet(pairs, rows, dataset_dir, what=what)
+        picture = pair_sheet(pairs, rows, dataset_dir, what=what, unit=unit)
         yield name, with_paths(pairs, rows), picture
     for name, singles, what in (
         ("outliers", found.outliers, "Outliers"),
@@ -310,7 +310,7 @@ def _image_kinds(found: ImageIssues, dataset_dir: Path) -> Iterator[_Kind]:
 def _label_kinds(found: LabelIssues, dataset_dir: Path, rows: pl.DataFrame) -> Iterator[_Kind]:
     pairs, clusters = found.conflicting, found.clusters
     if pairs is not None:
-        picture = pair_sheet(pairs, rows, dataset_dir, what="One picture, two labels")
+        picture = pair_sheet(pairs, rows, dataset_dir, what="Equal or alike, with two labels")
         yield "conflicting_duplicates", with_paths(pairs, rows), picture
     if clusters is not None:
         yield "clusters", clusters.table, cluster_picture(clusters)

@@ -20,7 +20,14 @@ MOST_CLUSTERS = 25
 _COLUMNS = {1: 6, 2: 4}
 
 
-def pair_sheet(pairs: pl.DataFrame, paths: pl.DataFrame, dataset_dir: Path, *, what: str) -> bytes:
+def pair_sheet(
+    pairs: pl.DataFrame,
+    paths: pl.DataFrame,
+    dataset_dir: Path,
+    *,
+    what: str,
+    unit: str = "pairs",
+) -> bytes:
     """PNG of the first pairs side by side: relation and distance, patient and split, labels.
 
     Parameters
@@ -29,13 +36,14 @@ def pair_sheet(pairs: pl.DataFrame, paths: pl.DataFrame, dataset_dir: Path, *, w
         two labels, are shown where they are there.
     paths : ``image_uuid, image_path``.
     what : the kind, for the title.
+    unit : what a row is, for the title.
     """
     shown = with_paths(pairs.head(MOST_PAIRS), paths)
     drawn = [
         tiles.Tile([row["image_path"], row["other_path"]], _pair_lines(row))
         for row in shown.iter_rows(named=True)
     ]
-    title = f"{what}: {shown.height} of {pairs.height} pairs, surest first"
+    title = f"{what}: {shown.height} of {pairs.height} {unit}, surest first"
     return tiles.sheet(drawn, dataset_dir, title=title, columns=_COLUMNS[2])
 
 

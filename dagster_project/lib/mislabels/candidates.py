@@ -182,7 +182,7 @@ def find_candidates(
     keep = every.usable & (every.given >= 0)
     whole = bool(keep.all())  # nearly always, and then nothing is copied
     frame, scored = (table.frame, every) if whole else (table.frame.filter(keep), every.kept(keep))
-    _require_two_classes(scored.given)
+    _require_two_classes(every, scored.given)
     flagged = _flags(scored, method)
     patient = _patients(frame)
     rates = _rates(scored.given, flagged, patient, len(table.classes))
@@ -313,11 +313,13 @@ def _score(
     return found
 
 
-def _require_two_classes(given: npt.NDArray[np.int64]) -> None:
+def _require_two_classes(every: _Scored, given: npt.NDArray[np.int64]) -> None:
     if (n_classes := np.unique(given).size) < 2:
+        unlabelled, unusable = int((every.given < 0).sum()), int((~every.usable).sum())
         raise InputError(
-            f"{given.size} rows have both probabilities and a label, in {n_classes} classes; "
-            "at least two classes are needed: pass the labels of these images"
+            f"{given.size} of {every.given.size} rows have both a label and probabilities that are "
+            f"not all zero ({unlabelled} without a label, {unusable} without probabilities); "
+            f"classes among their labels: {n_classes}, at least two are needed"
         )
 
 

@@ -257,7 +257,7 @@ def prune_report(proposed: pl.DataFrame, naive: NaivePrune) -> str:
 def _verified_lines(found: Mapping[str, int | float | None]) -> list[str]:
     if found["n_verified"] is None:
         return [
-            "How labels were verified is not known (TIER_REFIT_VERIFIED names the column).",
+            "How labels were verified is not known: TIER_REFIT_VERIFIED_LABELS names the column.",
             "",
         ]
     return [

@@ -164,13 +164,14 @@ _MARKS = {
 }
 
 
-def weak_classes_picture(table: pl.DataFrame, *, words: str) -> bytes:
-    """PNG: issue rate and test F1 by class on one axis of classes, lowest F1 on top.
+def weak_classes_picture(table: pl.DataFrame, *, words: str, patients_known: bool = True) -> bytes:
+    """PNG: issue rate and F1 by class on one axis of classes, lowest F1 on top.
 
     Parameters
     ----------
     table : of :func:`weak_classes`. Classes without a row to show in either panel are counted.
-    words : in or out of sample, for the title.
+    words : of which rows, in or out of sample, for the title.
+    patients_known : else the intervals take images as independent, and the title says so.
     """
     known = table.filter(pl.col("f1").is_not_null()).sort("f1", "class")
     drawn = known.head(MAX_ROWS)
@@ -179,7 +180,7 @@ def weak_classes_picture(table: pl.DataFrame, *, words: str) -> bytes:
     for axes, name in ((left, "issue_rate"), (right, "f1")):
         _dots(axes, drawn, name)
     left.set_xlabel("issue rate: flagged share of rows given the class")
-    right.set_xlabel("F1 on the test rows")
+    right.set_xlabel("F1 of the class")
     left.set_xlim(left=0)
     right.set_xlim(0, 1)
     left.set_yticks(range(drawn.height), drawn["class"].to_list())
@@ -189,7 +190,8 @@ def weak_classes_picture(table: pl.DataFrame, *, words: str) -> bytes:
     notes = [f"{hidden} stronger classes not shown"] if hidden else []
     notes += [f"{without} without F1"] if without else []
     title = "; ".join([f"Weak classes: labels or model? ({words})", *notes])
-    figure.suptitle(f"{title}\n95 % intervals by patient; same labels, same model: see docs",
+    unit = "by patient" if patients_known else "by image, patients are unknown"
+    figure.suptitle(f"{title}\n95 % intervals {unit}; same labels, same model: see docs",
                     x=0.01, ha="left", fontsize=9)  # fmt: skip
     return pictures.png(figure)
 
@@ -216,9 +218,11 @@ def _readings(axes: Axes, drawn: pl.DataFrame) -> None:
         axes.annotate(said, (1.03, row), color=colour, **beside)
 
 
-def write_weak_classes(table: pl.DataFrame, out: Path, *, words: str) -> bytes:
+def write_weak_classes(
+    table: pl.DataFrame, out: Path, *, words: str, patients_known: bool = True
+) -> bytes:
     """Publish ``weak_classes.csv`` and ``weak_classes.png`` in ``out``; the picture."""
-    picture = weak_classes_picture(table, words=words)
+    picture = weak_classes_picture(table, words=words, patients_known=patients_known)
     tables.write_csv(out / "weak_classes.csv", table)
     files.publish_bytes(out / "weak_classes.png", picture)
     return picture

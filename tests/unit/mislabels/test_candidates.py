@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,8 +305,10 @@ def test_classes_nobody_was_given_neither_crash_nor_shift(method: str, absent: s
     [
         pytest.param(labels("acne"), "magic", 'method "magic": expected one of \'prune', id="m"),
         pytest.param(labels("acme"), METHODS[0], 'unknown class "acme"', id="unknown_class"),
-        pytest.param(labels(None), METHODS[0], "0 rows have both", id="no_label"),
-        pytest.param(labels(*["acne"] * 9), METHODS[0], "9 rows .* in 1 classes", id="one_class"),
+        pytest.param(labels(None), METHODS[0], "0 of 30 rows have both", id="no_label"),
+        pytest.param(
+            labels(*["acne"] * 9), METHODS[0], "9 of 30 rows .* labels: 1, at", id="one_class"
+        ),
         pytest.param(
             pl.concat([planted()[1], labels("acne")]),
             METHODS[0],
@@ -317,6 +320,13 @@ def test_classes_nobody_was_given_neither_crash_nor_shift(method: str, absent: s
 def test_bad_input_is_refused(given: pl.DataFrame, method: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         find_candidates(planted()[0], given, in_sample=None, method=method)
+
+
+def test_rows_that_cannot_be_judged_are_counted_where_too_few_are_left() -> None:
+    sure, given = planted()
+    nothing = replace(sure, views={name: 0 * values for name, values in sure.views.items()})
+    with pytest.raises(InputError, match=r"0 of 30 rows .*\(0 without a label, 30 without prob"):
+        find_candidates(nothing, given, in_sample=None)
 
 
 def test_an_unknown_quality_is_refused_with_those_there_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +17,7 @@ from dagster_project.lib.mislabels.prune import (
     write_prune,
 )
 
+ROOT = Path(__file__).parents[3]
 CLASSES = ("acne", "tinea", "wart")
 IDS = list("abcdefgh")
 
@@ -138,7 +140,10 @@ def test_without_verification_nothing_is_said_of_it(
     assert found.per_class["n_verified"].null_count() == len(CLASSES)
     assert found.groups.is_empty()
     assert found.losses["image_uuid"].to_list() == ["c", "b"]
-    assert "not known" in prune_report(prune_list(cleaned, rows), found)
+    report = prune_report(prune_list(cleaned, rows), found)
+    assert "not known" in report
+    named = re.findall(r"TIER_REFIT_\w+", report)
+    assert [f"# {name}=" in (ROOT / ".env.example").read_text() for name in named] == [True]
 
 
 def test_no_flag_costs_nothing(cleaned: pl.DataFrame, rows: pl.DataFrame) -> None:

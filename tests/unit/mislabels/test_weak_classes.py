@@ -122,5 +122,7 @@ def test_the_picture_draws_the_same_bytes_twice_and_without_any_class(tmp_path: 
     table = weak_classes(many(), many(), ("rosacea", "scabies", *CLASSES))
     picture = write_weak_classes(table, tmp_path, words="out of sample")
     assert picture == weak_classes_picture(table, words="out of sample")
+    by_image = weak_classes_picture(table, words="out of sample", patients_known=False)
+    assert by_image != picture  # says so
     assert pl.read_csv(tmp_path / "weak_classes.csv").height == table.height
     assert weak_classes_picture(table.clear(), words="in sample").startswith(b"\x89PNG")

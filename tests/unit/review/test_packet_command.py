@@ -93,3 +93,28 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert message in err
     assert len(err.splitlines()) == 1
     assert sorted(folder.rglob("*")) == before
+
+
+def test_rows_without_ids_and_folds_are_read_as_by_the_other_commands(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = folder / "probs.parquet"
+    assert run(folder, "--plan") == 0
+    plan = capsys.readouterr().out
+    table = pl.read_parquet(own)
+    ids = table.select(
+        file=pl.lit("probs.parquet"), row=pl.int_range(pl.len()), image_uuid="image_uuid"
+    )
+    ids.write_csv(folder / "ids.csv")
+    table.drop("image_uuid").write_parquet(own)
+    assert run(folder, "--plan", "--row-ids", str(folder / "ids.csv")) == 0
+    assert capsys.readouterr().out == plan
+    folds = judged(N).select("image_uuid", "patient_id")
+    folds = folds.with_columns(fold=pl.col("patient_id").rank("dense").cast(pl.Int64) % 2)
+    folds.write_csv(folder / "folds.csv")
+    scored = table.join(folds.select("image_uuid", "fold"), on="image_uuid", maintain_order="left")
+    scored.write_parquet(own)
+    assert run(folder, "--plan", "--folds", str(folder / "folds.csv")) == 0
+    scored.with_columns(fold=1 - pl.col("fold")).write_parquet(own)
+    assert run(folder, "--plan", "--folds", str(folder / "folds.csv")) == 2
+    assert "column fold" in capsys.readouterr().err
