@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-VERSION = "1"
+VERSION = "2"
 """Raise it when an equal picture would have another fingerprint: stores of before are not used."""
 SIDE = 256
 """Pixels of the shorter side that is looked at; a smaller picture is not enlarged."""
@@ -47,6 +47,7 @@ SCHEMA = {
     "width": pl.Int64,
     "height": pl.Int64,
     "skin_share": pl.Float64,
+    "textured_skin_share": pl.Float64,
     "edge_share": pl.Float64,
     "flat_share": pl.Float64,
     "error": pl.String,
@@ -73,9 +74,9 @@ def fingerprint_images(
     -------
     (N,) in the order of ``rows``: ``image_uuid``, ``sha256`` (of the bytes; null where the file
     cannot be read), ``pixels`` (sha256 of the decoded picture), ``phash`` (64 hex digits; null for
-    a picture without structure), ``width, height`` (as stored), ``skin_share, edge_share,
-    flat_share`` (:func:`pixel_shares`), ``error``. All but ids and ``sha256`` are null where there
-    is an error.
+    a picture without structure), ``width, height`` (as stored), ``skin_share,
+    textured_skin_share, edge_share, flat_share`` (:func:`pixel_shares`), ``error``. All but ids
+    and ``sha256`` are null where there is an error.
     """
     store = {} if known is None else {row["sha256"]: row for row in known.iter_rows(named=True)}
 
@@ -178,24 +179,32 @@ def pixel_shares(levels: npt.NDArray[np.uint8]) -> dict[str, float | None]:
     Returns
     -------
     ``skin_share``: warm pixels, red >= green >= blue - 8 and (red - blue) / red >= 0.1: skin of any
-    tone under usual light, wood and tungsten-lit paper too. ``edge_share``: pixels whose grey level
+    tone under usual light, wood and tungsten-lit paper too. ``textured_skin_share``: the same among
+    pixels that are not flat, null where all are: no frame or mask around a photograph counts.
+    ``edge_share``: pixels whose grey level
     is more than 40 away from its right or lower neighbour: strokes, hairs. ``flat_share``: pixels
-    that equal both in all three channels: what was drawn and not photographed. The last two are
-    null for a picture of one row or column.
+    that equal both in all three channels: what was drawn and not photographed. All but the first
+    are null for a picture of one row or column.
 
     >>> page = np.full((64, 64, 3), 255, dtype=np.uint8)
     >>> pixel_shares(page)
-    {'skin_share': 0.0, 'edge_share': 0.0, 'flat_share': 1.0}
+    {'skin_share': 0.0, 'textured_skin_share': None, 'edge_share': 0.0, 'flat_share': 1.0}
     """
     red, green, blue = (levels[..., channel].astype(np.int32) for channel in range(3))
     warm = (red >= green) & (green >= blue - 8) & (10 * (red - blue) >= np.maximum(red, 1))
     shares: dict[str, float | None] = {"skin_share": float(warm.mean())}
     if min(levels.shape[:2]) < 2:
-        return {**shares, "edge_share": None, "flat_share": None}
+        return {**shares, "textured_skin_share": None, "edge_share": None, "flat_share": None}
     grey = (299 * red + 587 * green + 114 * blue) // 1000
     here, right, below = grey[:-1, :-1], grey[:-1, 1:], grey[1:, :-1]
     edge = np.maximum(np.abs(here - right), np.abs(here - below)) > 40
     packed = (red << 16) | (green << 8) | blue
     here, right, below = packed[:-1, :-1], packed[:-1, 1:], packed[1:, :-1]
     flat = (here == right) & (here == below)
-    return {**shares, "edge_share": float(edge.mean()), "flat_share": float(flat.mean())}
+    textured = warm[:-1, :-1][~flat]
+    return {
+        **shares,
+        "textured_skin_share": float(textured.mean()) if textured.size else None,
+        "edge_share": float(edge.mean()),
+        "flat_share": float(flat.mean()),
+    }

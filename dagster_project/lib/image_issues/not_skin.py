@@ -5,7 +5,8 @@ Does not: pixels (``fingerprints``), outliers (``outliers``): without a model no
 photograph of a garden from one of skin, and nothing here tries.
 Concept: few false alarms before many hits, because ``prune_list`` proposes what is found. Both
 rules ask that little of the picture has the colour of skin: (a) half of it is flat to the last bit,
-as only what was drawn is, or (b) it is full of hard strokes, as text is.
+as only what was drawn is, and the rest has little of that colour either (a framed photograph has),
+or (b) it is full of hard strokes, as text is.
 N = images.
 """
 
@@ -46,7 +47,9 @@ def not_skin(prints: pl.DataFrame) -> pl.DataFrame:
     ``score`` in [0, 0.3] is the share of skin-coloured pixels. A picture without shares
     (unreadable), or smaller than 64 pixels, is never here.
     """
-    drawn = pl.col("flat_share") >= LEAST_FLAT
+    # a photograph in a black frame is flat for the most part; what is not flat is skin
+    framed = (pl.col("textured_skin_share") > MOST_SKIN).fill_null(value=False)
+    drawn = (pl.col("flat_share") >= LEAST_FLAT) & ~framed
     text = pl.col("edge_share") >= LEAST_EDGES
     large = pl.min_horizontal("width", "height") >= SMALLEST
     reason = pl.when(drawn).then(pl.lit("screen or drawing")).otherwise(pl.lit("page of text"))

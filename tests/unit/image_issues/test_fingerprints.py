@@ -123,7 +123,7 @@ def test_size_is_the_files_own_and_progress_ends_at_all(save: Saver, tmp_path: P
 def naive_shares(levels: np.ndarray) -> dict[str, float]:
     """Pixel by pixel, as the docstring says."""
     height, width = levels.shape[:2]
-    warm = edge = flat = 0
+    warm = edge = flat = warm_textured = 0
 
     def grey(pixel: np.ndarray) -> int:
         red, green, blue = (int(v) for v in pixel)
@@ -132,15 +132,19 @@ def naive_shares(levels: np.ndarray) -> dict[str, float]:
     for y in range(height):
         for x in range(width):
             red, green, blue = (int(v) for v in levels[y, x])
-            warm += red >= green >= blue - 8 and (red - blue) >= 0.1 * max(red, 1)
+            is_warm = red >= green >= blue - 8 and (red - blue) >= 0.1 * max(red, 1)
+            warm += is_warm
             if y == height - 1 or x == width - 1:
                 continue
             near = levels[y, x + 1], levels[y + 1, x]
             edge += any(abs(grey(levels[y, x]) - grey(other)) > 40 for other in near)
-            flat += all((levels[y, x] == other).all() for other in near)
+            is_flat = all((levels[y, x] == other).all() for other in near)
+            flat += is_flat
+            warm_textured += is_warm and not is_flat
     inner = (height - 1) * (width - 1)
     return {
         "skin_share": warm / (height * width),
+        "textured_skin_share": warm_textured / (inner - flat),
         "edge_share": edge / inner,
         "flat_share": flat / inner,
     }

@@ -26,7 +26,12 @@ def test_pages_and_screens_are_found_worst_first_and_skin_is_not(
 ) -> None:
     dark = Image.fromarray((np.asarray(skin(2)) * 0.35).astype(np.uint8))
     pale = Image.fromarray((np.asarray(skin(3)) * 0.4 + 150).clip(0, 255).astype(np.uint8))
-    frame = save({"page": page(), "screen": screen(), "skin": skin(1), "dark": dark, "pale": pale})
+    framed = Image.new("RGB", (900, 900))  # a mask, or a dermatoscope's black surroundings
+    framed.paste(skin(4), (300, 300))
+    frame = save(
+        {"page": page(), "screen": screen(), "skin": skin(1), "dark": dark, "pale": pale,
+         "framed": framed}
+    )  # fmt: skip
     found = not_skin(fingerprint_images(frame, tmp_path / "data"))
     assert set(found.select("image_uuid", "reason").rows()) == {
         ("screen", "screen or drawing"),
@@ -41,6 +46,7 @@ def prints(**shares: float | int | None) -> pl.DataFrame:
         "width": 300,
         "height": 200,
         "skin_share": 0.1,
+        "textured_skin_share": None,
         "edge_share": 0.0,
         "flat_share": 0.0,
         **shares,
@@ -56,6 +62,7 @@ def prints(**shares: float | int | None) -> pl.DataFrame:
         pytest.param({"edge_share": 0.08}, "page of text", id="strokes"),
         pytest.param({"edge_share": 0.079}, None, id="few strokes"),
         pytest.param({"flat_share": 0.9, "skin_share": 0.31}, None, id="has skin"),
+        pytest.param({"flat_share": 0.9, "textured_skin_share": 0.31}, None, id="framed skin"),
         pytest.param({"flat_share": 0.9, "edge_share": 0.2}, "screen or drawing", id="both"),
         pytest.param({"flat_share": 0.9, "height": 63}, None, id="too small"),
         pytest.param({"flat_share": None, "edge_share": None}, None, id="no shares"),
