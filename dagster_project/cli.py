@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -153,15 +154,20 @@ def mislabels(options: argparse.Namespace) -> None:
 
     _check_writable(options.out)
     table = read_probabilities(options.probs, options.classes, row_ids=options.row_ids)
-    folds = check_folds(table.frame, options.probs, assignment=options.folds)
     folder = options.dataset_dir
+    images = None if folder is None else dataset.read_manifest(folder)
+    if images is not None and "patient_id" not in table.frame.columns:
+        patients = images.select("image_uuid", "patient_id")
+        frame = table.frame.join(patients, on="image_uuid", how="left", maintain_order="left")
+        table = replace(table, frame=frame)
+    folds = check_folds(table.frame, options.probs, assignment=options.folds)
     found = find_candidates(
         table,
         labels_of(options.labels, table),
         in_sample=in_sample_of(options.in_sample, folds),
         method=options.method,
         quality=options.quality,
-        paths=dataset.read_manifest(folder).select("image_uuid", "image_path") if folder else None,
+        paths=None if images is None else images.select("image_uuid", "image_path"),
     )
     if folds is not None:
         found = found.meaning(folds.means)

@@ -88,9 +88,7 @@ def image_issues(
         data_version=dg.DataVersion(table.version),
         metadata={
             **show.scalars(found.summary),
-            "not_looked_for": show.reasons(
-                [] if found.outliers is not None else ["outliers, look-alikes: no embeddings"]
-            ),
+            "not_looked_for": show.reasons(_not_looked_for(found)),
             "pairs": show.table(_by_relation(found.pairs)),
             **_links(folder, settings, find.IMAGE_FILES),
             **_thumbnails(settings, found),
@@ -161,6 +159,13 @@ def _embeddings(settings: Settings) -> "Embeddings | None":
     ]
     found = dumped_embeddings(dumps)
     return read_embeddings(found) if found else None
+
+
+def _not_looked_for(found: "ImageIssues") -> list[str]:
+    if found.outliers is None:
+        return ["outliers, look-alikes: no embeddings"]
+    without = found.rows.height - found.n_embedded
+    return [f"outliers, look-alikes among {without} images without embeddings"] if without else []
 
 
 def _by_relation(pairs: "pl.DataFrame") -> "pl.DataFrame":

@@ -163,7 +163,7 @@ WRONG = [
     pytest.param(table(true_idx=["0", "x"]), "true_idx: expected whole numbers", id="text_index"),
     pytest.param(
         table(image_uuid=[0.0, 1.0]),
-        "column image_uuid: expected text or whole numbers, got Float64; write the ids as text",
+        "column image_uuid: expected text or whole numbers, got Float64; write image_uuid as text",
         id="float_ids",
     ),
     pytest.param(

@@ -70,7 +70,7 @@ def text_ids(name: str, ids: pl.Series) -> pl.Series:
     if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         raise InputError(
             f"{name}, column {ids.name}: expected text or whole numbers, got {kind}; "
-            "write the ids as text, as they are in the other tables"
+            f"write {ids.name} as text, as it is in the other tables"
         )
     return ids.cast(pl.String)
 
