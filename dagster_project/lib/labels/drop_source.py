@@ -56,6 +56,8 @@ class DropFile:
 def read_files(uri: str) -> list[DropFile]:
     """All ``*.csv`` directly under ``uri``, by name; hidden and ``*.tmp`` files are left out.
 
+    Capitals do not matter: a spreadsheet may write ``*.CSV``.
+
     Raises
     ------
     DropUnreadable
@@ -114,7 +116,7 @@ def _check_total(sizes: Iterable[int], uri: str) -> None:
 
 
 def _wanted(name: str) -> bool:
-    return name.endswith(".csv") and not name.startswith(".")
+    return name.lower().endswith(".csv") and not name.startswith(".")
 
 
 def _read_folder(folder: Path) -> list[DropFile]:
