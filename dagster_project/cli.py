@@ -255,7 +255,6 @@ def reviews(options: argparse.Namespace) -> None:
     from dagster_project.lib.labels.given import read_labels, verified_images
     from dagster_project.lib.labels.next_reviews import next_reviews
     from dagster_project.lib.probability_table import read_classes, read_probabilities
-    from dagster_project.lib.review.sample import read_repeats
 
     _check_writable(options.out)
     classes, settings = read_classes(options.classes), load_settings()
@@ -277,7 +276,7 @@ def reviews(options: argparse.Namespace) -> None:
         ),
         verified=None if rule is None or index is None else verified_images(index, rule),
         patients=index if index is not None and "patient_id" in index.columns else None,
-        also=read_repeats(options.packets)["presented_uuid"].to_list() if options.packets else (),
+        also=_repeats(options.packets),
     )
     write_cleaning(cleaning, options.out)
     if table is not None:
@@ -286,12 +285,27 @@ def reviews(options: argparse.Namespace) -> None:
     print(f"{options.out}: {cleaning.line()}")
     for refusal in (*cleaning.drop.refusals, *cleaning.drop.warnings):
         _note(str(refusal))
+    unknown = any(refusal.kind == "unknown image" for refusal in cleaning.drop.refusals)
+    if unknown and options.packets is None:
+        _note("images shown twice come back under ids of their own: pass --packets to know them")
     refused = len({refusal.file for refusal in cleaning.drop.refusals})
     if refused:
         raise RefusedError(
             f"{refused} of {cleaning.drop.n_files} files are refused and count for nothing; "
             f"{options.out / 'refusals.csv'} says why"
         )
+
+
+def _repeats(packets: Path | None) -> list[str]:
+    """Ids under which images of these packets are shown again; none where no folder is given."""
+    from dagster_project.lib.review.sample import read_repeats
+
+    if packets is None:
+        return []
+    if not any(packets.glob("*/key.parquet")):
+        raise InputError(f"{packets}: no packet there; pass the folder that holds them")
+    repeats: list[str] = read_repeats(packets)["presented_uuid"].to_list()
+    return repeats
 
 
 def refit(options: argparse.Namespace) -> None:
