@@ -182,6 +182,11 @@ def plan_packet(
     notes = shown.check_ids(rows)
     paths = rows.select("image_uuid", "image_path").rows()
     unreadable = [uuid for uuid, path in paths if not (source.dataset_dir / path).is_file()]
+    if len(unreadable) == rows.height:
+        raise InputError(
+            f"{source.dataset_dir}: none of the {rows.height} photographs is there; there is "
+            "nothing to review"
+        )
     worst = worst_first(rows.filter(~pl.col("image_uuid").is_in(unreadable)))
     certain: list[str] = []
     for uuid, path in worst.select("image_uuid", "image_path").rows():
