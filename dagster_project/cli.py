@@ -29,6 +29,8 @@ from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.settings import load_settings
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from dagster_project.lib.review.packet import PacketDesign, PacketSource
 
 Command = Callable[[argparse.Namespace], None]
@@ -181,13 +183,14 @@ def packet(options: argparse.Namespace) -> None:
         raise InputError("packet: --out is missing; pass the folder of packets, or --plan")
     if options.out is not None and not options.plan:
         _check_writable(options.out)
+    similar = _look_alikes(options.similar) if options.similar else None
     source, design = _packet_inputs(options)
     if options.plan:
         planned = plan_packet(source, design)
         print("\n".join([*planned.table_lines(), "", *planned.sentences()]))
         return
     with progress.bar("packet", "photograph") as show:
-        made = build_packet(source, design, options.out, on_progress=show)
+        made = build_packet(source, design, options.out, similar=similar, on_progress=show)
     print("\n".join(made["can_show"]))
     print(f"{made['folder']}{'' if made['built'] else ': an equal packet was there'}")
 
@@ -564,6 +567,25 @@ def _packet_inputs(options: argparse.Namespace) -> tuple[PacketSource, PacketDes
         columns=options.columns,
     )
     return PacketSource(found.rows, index, options.dataset_dir, thresholds), design
+
+
+def _look_alikes(paths: Sequence[Path]) -> pl.DataFrame:
+    """``image_uuid, group`` of the pairs in these files."""
+    import polars as pl
+
+    from dagster_project.lib import tables
+    from dagster_project.lib.image_issues.look_alikes import similar_groups
+
+    found = []
+    for path in paths:
+        needed = ["image_uuid", "other_uuid", "score"]
+        pairs = tables.read_table(path, needed, may_be_empty=True).select(
+            pl.col(needed[:2]).cast(pl.String), pl.col("score").cast(pl.Float64, strict=False)
+        )
+        if n := pairs["score"].null_count():
+            raise InputError(f"{path.name}, column score: {n} are no numbers; correct them")
+        found.append(pairs)
+    return similar_groups(pl.concat(found))
 
 
 def _check_writable(folder: Path) -> None:
