@@ -119,6 +119,7 @@ def test_repeats_of_a_packet_come_back_under_their_own_ids(ready: Harness) -> No
         }
     )
     key.write_parquet(packet / "key.parquet")
+    pl.DataFrame({"stratum": ["certain"]}).write_parquet(packet / "frame.parquet")
     ready.drop("r.csv", [(i, "ann", CLASSES[0]) for i in (image, "shown-again")])
     run_labels(ready)
     reviews = ready.stored("expert_reviews").frame
