@@ -30,6 +30,8 @@ from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.settings import load_settings
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from dagster_project.lib.probability_table import ProbabilityTable
     from dagster_project.lib.review.packet import PacketDesign, PacketSource
 
@@ -193,13 +195,14 @@ def packet(options: argparse.Namespace) -> None:
         raise InputError("packet: --out is missing; pass the folder of packets, or --plan")
     if options.out is not None and not options.plan:
         _check_writable(options.out)
+    similar = _look_alikes(options.similar) if options.similar else None
     source, design = _packet_inputs(options)
     if options.plan:
         planned = plan_packet(source, design)
         print("\n".join([*planned.table_lines(), "", *planned.sentences()]))
         return
     with progress.bar("packet", "photograph") as show:
-        made = build_packet(source, design, options.out, on_progress=show)
+        made = build_packet(source, design, options.out, similar=similar, on_progress=show)
     print("\n".join(made["can_show"]))
     print(f"{made['folder']}{'' if made['built'] else ': an equal packet was there'}")
 
@@ -266,7 +269,6 @@ def reviews(options: argparse.Namespace) -> None:
     from dagster_project.lib.labels.given import read_labels, verified_images
     from dagster_project.lib.labels.next_reviews import next_reviews
     from dagster_project.lib.probability_table import read_classes
-    from dagster_project.lib.review.sample import read_repeats
 
     _check_writable(options.out)
     classes, settings = read_classes(options.classes), load_settings()
@@ -288,7 +290,7 @@ def reviews(options: argparse.Namespace) -> None:
         ),
         verified=None if rule is None or index is None else verified_images(index, rule),
         patients=index if index is not None and "patient_id" in index.columns else None,
-        also=read_repeats(options.packets)["presented_uuid"].to_list() if options.packets else (),
+        also=_repeats(options.packets),
     )
     write_cleaning(cleaning, options.out)
     if table is not None:
@@ -297,12 +299,27 @@ def reviews(options: argparse.Namespace) -> None:
     print(f"{options.out}: {cleaning.line()}")
     for refusal in (*cleaning.drop.refusals, *cleaning.drop.warnings):
         _note(str(refusal))
+    unknown = any(refusal.kind == "unknown image" for refusal in cleaning.drop.refusals)
+    if unknown and options.packets is None:
+        _note("images shown twice come back under ids of their own: pass --packets to know them")
     refused = len({refusal.file for refusal in cleaning.drop.refusals})
     if refused:
         raise RefusedError(
             f"{refused} of {cleaning.drop.n_files} files are refused and count for nothing; "
             f"{options.out / 'refusals.csv'} says why"
         )
+
+
+def _repeats(packets: Path | None) -> list[str]:
+    """Ids under which images of these packets are shown again; none where no folder is given."""
+    from dagster_project.lib.review.sample import read_repeats
+
+    if packets is None:
+        return []
+    if not any(packets.glob("*/key.parquet")):
+        raise InputError(f"{packets}: no packet there; pass the folder that holds them")
+    repeats: list[str] = read_repeats(packets)["presented_uuid"].to_list()
+    return repeats
 
 
 def refit(options: argparse.Namespace) -> None:
@@ -573,6 +590,25 @@ def _optional_table(options: argparse.Namespace) -> ProbabilityTable | None:
             raise InputError("--row-ids: pass the files that it is for with --probs, too")
         return None
     return read_probabilities(options.probs, options.classes, row_ids=options.row_ids)
+
+
+def _look_alikes(paths: Sequence[Path]) -> pl.DataFrame:
+    """``image_uuid, group`` of the pairs in these files."""
+    import polars as pl
+
+    from dagster_project.lib import tables
+    from dagster_project.lib.image_issues.look_alikes import similar_groups
+
+    found = []
+    for path in paths:
+        needed = ["image_uuid", "other_uuid", "score"]
+        pairs = tables.read_table(path, needed, may_be_empty=True).select(
+            pl.col(needed[:2]).cast(pl.String), pl.col("score").cast(pl.Float64, strict=False)
+        )
+        if n := pairs["score"].null_count():
+            raise InputError(f"{path.name}, column score: {n} are no numbers; correct them")
+        found.append(pairs)
+    return similar_groups(pl.concat(found))
 
 
 def _check_writable(folder: Path) -> None:

@@ -110,6 +110,14 @@ def packet(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--class-descriptions", type=Path, metavar="F", help="CSV class,description for reviewers"
     )
+    command.add_argument(
+        "--similar",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="F",
+        help="pairs that look alike (*_duplicates.csv of image-issues): never shown in a row",
+    )
     command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
     command.add_argument("--seed", type=int, default=0, help="of the draw and the orders")
     command.add_argument(

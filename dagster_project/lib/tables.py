@@ -51,7 +51,9 @@ def find_table(folder: Path, stem: str) -> Path:
     return found[0]
 
 
-def read_table(path: Path, required: Sequence[str], *, row_numbers: bool = False) -> pl.DataFrame:
+def read_table(
+    path: Path, required: Sequence[str], *, row_numbers: bool = False, may_be_empty: bool = False
+) -> pl.DataFrame:
     """Read a CSV or parquet table that must have the columns ``required``.
 
     Parameters
@@ -60,6 +62,7 @@ def read_table(path: Path, required: Sequence[str], *, row_numbers: bool = False
     required : columns that must be there and, in a CSV, need not be first.
     row_numbers : add the column ``__row`` (1-based; a CSV's header is row 1, a parquet row is
         counted from 1).
+    may_be_empty : a table without rows is no error.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def read_table(path: Path, required: Sequence[str], *, row_numbers: bool = False
     else:
         raise InputError(f"{path}: expected a .csv or .parquet file")
     require_columns(path.name, frame.columns, required)
-    if frame.is_empty():
+    if frame.is_empty() and not may_be_empty:
         raise InputError(f"{path.name}: the table has no rows")
     return frame.with_row_index(ROW, offset=offset) if row_numbers else frame
 

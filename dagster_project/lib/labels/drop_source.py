@@ -29,6 +29,7 @@ MAX_FILE_BYTES = 8 << 20
 """A review file has a few hundred rows; at ~80 bytes each this is a hundred thousand."""
 MAX_DROP_BYTES = 16 << 20
 """All files together, which are in memory at once; more is a folder of something else."""
+WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 DEADLINE_S = 40.0
 """For the whole drop: a sensor tick is given 60 s, and other things happen in it."""
 CONNECT_S = 5.0
@@ -55,6 +56,9 @@ class DropFile:
 
 def read_files(uri: str) -> list[DropFile]:
     """All ``*.csv`` directly under ``uri``, by name; hidden and ``*.tmp`` files are left out.
+
+    Capitals do not matter: a spreadsheet may write ``*.CSV``. Workbooks are listed too, to be
+    refused by name: whoever sent one would otherwise never hear of it.
 
     Raises
     ------
@@ -114,7 +118,7 @@ def _check_total(sizes: Iterable[int], uri: str) -> None:
 
 
 def _wanted(name: str) -> bool:
-    return name.endswith(".csv") and not name.startswith(".")
+    return name.lower().endswith((".csv", *WORKBOOKS)) and not name.startswith((".", "~$"))
 
 
 def _read_folder(folder: Path) -> list[DropFile]:

@@ -95,8 +95,8 @@ def decide_rows(
     """What becomes of every row of the dataset, by what people decided, and never by a score alone.
 
     A row of ``held_out`` is kept as given. Any other is dropped if reviewers found it not usable,
-    if the policy for reviews takes its label away, or if ``prune`` names it; relabelled if its
-    label in force is not the given one; else kept.
+    if the policy for reviews takes its label away, or if ``prune`` names it and nobody has reviewed
+    it; relabelled if its label in force is not the given one; else kept.
 
     Parameters
     ----------
@@ -146,7 +146,8 @@ def decide_rows(
     held = pl.col("split") == held_out
     unusable = ~held & (status == "not_usable")
     excluded = ~held & label.is_null() & given.is_not_null() & ~unusable
-    pruned = ~held & ~unusable & ~excluded & pl.col("proposed").is_not_null()
+    # a proposal may be older than the reviews: where anybody has looked, reviewers decide
+    pruned = ~held & (status == "given") & pl.col("proposed").is_not_null()
     dropped = unusable | excluded | pruned
     moved = ~held & ~dropped & label.ne_missing(given)
     nothing, why = pl.lit(None), status.replace(_KEPT)

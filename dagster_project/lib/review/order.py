@@ -31,6 +31,8 @@ FEWEST_REPEATS = 5
 """In packets of 100 images and more; below, the share alone."""
 _SLACK = 5
 """Places by which keeping look-alikes apart may move an image that is shown again."""
+_LEVELS = 3
+"""Of how widely the characters of made-up ids are chosen, see :func:`made_up_ids`."""
 _HEX = frozenset("0123456789abcdef")
 _KINDS = (string.digits, string.ascii_lowercase, string.ascii_uppercase)
 
@@ -176,9 +178,10 @@ def _insert(
 def made_up_ids(known: pl.Series, n: int, rng: np.random.Generator) -> list[str]:
     """``n`` ids that look like the known ones and are none of them.
 
-    Each has the shape of a known id: at every place a character that some known id of that length
-    has there; where those are used up, any character of the same kind (digit, small letter,
-    capital; hexadecimal where all are), and at last one character more.
+    Each has the shape of a known id drawn at random (length, and where its dashes and other signs
+    stand), and at every place a character that some known id of that shape has there; where those
+    are used up, any character of the same kind (digit, small letter, capital; hexadecimal where all
+    are), and at last one character more.
 
     Parameters
     ----------
@@ -188,13 +191,19 @@ def made_up_ids(known: pl.Series, n: int, rng: np.random.Generator) -> list[str]
     if not names:
         raise InputError("no image ids: there is nothing that a made-up id could look like")
     taken, found = set(names), list[str]()
-    length = Counter(map(len, names)).most_common(1)[0][0]
-    alike = [name for name in names if len(name) == length]
-    seen = [sorted({name[at] for name in alike}) for at in range(length)]
-    for alphabets in _wider(seen):
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(_shape(name), []).append(name)
+    wider: dict[str, list[list[list[str]]]] = {}
+    for level in range(_LEVELS):
         for _ in range(50 * n):
             if len(found) == n:
                 return found
+            shape = _shape(names[int(rng.integers(len(names)))])
+            if shape not in wider:
+                places = zip(*alike[shape], strict=True)
+                wider[shape] = _wider([sorted(set(signs)) for signs in places])
+            alphabets = wider[shape][level]
             made = "".join(letters[int(rng.integers(len(letters)))] for letters in alphabets)
             if made not in taken:
                 taken.add(made)
@@ -202,6 +211,15 @@ def made_up_ids(known: pl.Series, n: int, rng: np.random.Generator) -> list[str]
         if len(found) == n:
             return found
     raise InputError(f"{n} made-up ids wanted, {len(found)} found beside {len(names)} known ones")
+
+
+def _shape(name: str) -> str:
+    """``name`` with one sign for every letter or digit.
+
+    >>> _shape("PAT_46_881")
+    'xxx_xx_xxx'
+    """
+    return "".join("x" if sign.isalnum() else sign for sign in name)
 
 
 def _wider(seen: list[list[str]]) -> list[list[list[str]]]:

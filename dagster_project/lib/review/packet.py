@@ -182,6 +182,11 @@ def plan_packet(
     notes = shown.check_ids(rows)
     paths = rows.select("image_uuid", "image_path").rows()
     unreadable = [uuid for uuid, path in paths if not (source.dataset_dir / path).is_file()]
+    if len(unreadable) == rows.height:
+        raise InputError(
+            f"{source.dataset_dir}: none of the {rows.height} photographs is there; there is "
+            "nothing to review"
+        )
     worst = worst_first(rows.filter(~pl.col("image_uuid").is_in(unreadable)))
     certain: list[str] = []
     for uuid, path in worst.select("image_uuid", "image_path").rows():
@@ -322,8 +327,10 @@ def _arrange(
     n_repeats = order.default_repeats(n) if design.n_repeats is None else design.n_repeats
     repeated = np.sort(_stream(seed, "repeats").choice(n, n_repeats, replace=False)).tolist()
     practice = _practice_rows(source, draw, similar, design)
+    # other repeats get other ids: two packets of one seed must not give two images one id
+    twice = files.digest(asked["image_uuid"][repeated].to_list())
     made_up = order.made_up_ids(
-        source.index["image_uuid"], n_repeats + practice.height, _stream(seed, "ids")
+        source.index["image_uuid"], n_repeats + practice.height, _stream(seed, f"ids of {twice}")
     )
     again = asked[repeated].with_columns(
         presented_uuid=pl.Series(made_up[:n_repeats], dtype=pl.String), role=pl.lit("repeat")

@@ -9,9 +9,10 @@ asked is known; it is known for the rows of a packet's frame and for nothing els
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -20,6 +21,8 @@ from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.evidence.strata import CERTAIN
 from dagster_project.lib.labels.drop import NOT_USABLE, UNSURE
 from dagster_project.lib.labels.given import check_known, text_ids
+
+T = TypeVar("T")
 
 DECIDED = ("confirmed", "corrected")
 REPEAT = "repeat"
@@ -84,18 +87,27 @@ def _keys(folder: Path) -> list[Path]:
     return [
         key
         for key, frame in frames.items()
-        if frame.is_file() and "stratum" in tables.read_schema(frame).names
+        if frame.is_file() and "stratum" in _named(frame, tables.read_schema, frame).names
     ]
+
+
+def _named(path: Path, read: Callable[..., T], *args: Any) -> T:
+    """What ``read`` returns; its error names the packet, because all have files of one name."""
+    try:
+        return read(*args)
+    except InputError as error:
+        raise InputError(f"packet {path.parent.name}, {error}") from None
 
 
 def _packet(key: Path) -> Packet:
     folder = key.parent
-    frame = tables.read_table(folder / "frame.parquet", FRAME_COLUMNS).select(FRAME_COLUMNS)
-    rows = tables.read_table(key, _KEY_COLUMNS)
+    frame = _named(key, tables.read_table, folder / "frame.parquet", FRAME_COLUMNS)
+    frame = frame.select(FRAME_COLUMNS)
+    rows = _named(key, tables.read_table, key, _KEY_COLUMNS)
     asked = rows.filter(pl.col("role") != REPEAT)["image_uuid"]
     found = frame.with_columns(asked=pl.col("image_uuid").is_in(asked.implode()))
     summary = folder / "summary.json"
-    known = files.read_json(summary) if summary.is_file() else {}
+    known = _named(key, files.read_json, summary) if summary.is_file() else {}
     return Packet(folder.name, found, known)
 
 
@@ -131,7 +143,8 @@ def read_repeats(packets_dir: Path) -> pl.DataFrame:
     """
     found = []
     for key in _keys(packets_dir):
-        rows = tables.read_table(key, _KEY_COLUMNS).filter(pl.col("role") == REPEAT)
+        rows = _named(key, tables.read_table, key, _KEY_COLUMNS)
+        rows = rows.filter(pl.col("role") == REPEAT)
         found.append(rows.select(*_KEY_COLUMNS[:2], packet=pl.lit(key.parent.name)))
     table = pl.concat([pl.DataFrame(schema=_REPEATS), *found], how="vertical_relaxed")
     return table.sort("presented_uuid", "packet")

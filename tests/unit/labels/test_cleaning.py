@@ -71,6 +71,23 @@ def test_a_refused_file_is_exit_3_with_the_rest_written(
     assert "1 of 2 files are refused" in capsys.readouterr().err
 
 
+def test_repeats_of_a_packet_are_known_where_the_packets_are_given(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (world / "drop" / "ada.csv").write_text("image_uuid,reviewer,label\na,Ada,eczema\nq,Ada,acne\n")
+    packet = world / "packets" / "0123456789abcdef"
+    packet.mkdir(parents=True)
+    key = {"presented_uuid": ["a", "q"], "image_uuid": ["a", "a"], "role": ["drawn", "repeat"]}
+    pl.DataFrame(key).write_parquet(packet / "key.parquet")
+    pl.DataFrame({"stratum": ["certain"]}).write_parquet(packet / "frame.parquet")
+    assert run() == 3
+    assert "pass --packets" in capsys.readouterr().err
+    assert run("--packets", str(packet)) == 2
+    assert "no packet there" in capsys.readouterr().err
+    assert run("--packets", "packets") == 0
+    assert cleaned(world)[0] == ("a", "eczema", "corrected", "consensus")
+
+
 def test_rules_are_those_of_the_environment(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIER_REFIT_CONSENSUS_SINGLE", "exclude")
     monkeypatch.setenv("TIER_REFIT_REFERENCES", "Kim")

@@ -15,15 +15,16 @@ from dagster_project.lib.labels.drop_source import DropUnreadable, read_files
 from .conftest import Bucket
 
 
-def test_only_finished_csv_files_directly_in_the_folder_count(tmp_path: Path) -> None:
-    for name in ("b.csv", "a.csv", ".hidden.csv", "c.csv.tmp", "notes.txt"):
+def test_only_finished_csv_files_and_workbooks_directly_in_the_folder_count(tmp_path: Path) -> None:
+    for name in ("b.CSV", "a.csv", "w.xlsx", ".hidden.csv", "~$w.xlsx", "c.csv.tmp", "notes.txt"):
         (tmp_path / name).write_text(name)
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "d.csv").write_text("x")
     assert [(f.name, f.data) for f in read_files(str(tmp_path))] == [
         ("a.csv", b"a.csv"),
-        ("b.csv", b"b.csv"),
+        ("b.CSV", b"b.CSV"),
+        ("w.xlsx", b"w.xlsx"),
     ]
 
 

@@ -85,6 +85,14 @@ def test_made_up_ids_have_the_shape_of_known_ones_and_are_none_of_them(known: li
     assert made == made_up_ids(pl.Series(known[::-1]), 10, np.random.default_rng(0))
 
 
+def test_made_up_ids_keep_signs_where_some_known_id_has_them() -> None:
+    known = [f"PAT_{k * k}_{7 * k}_{900 - k}" for k in range(3, 400)]
+    made = made_up_ids(pl.Series(known), 20, np.random.default_rng(0))
+    widths = {tuple(map(len, name.split("_"))) for name in known}
+    assert {tuple(map(len, name.split("_"))) for name in made} <= widths
+    assert all(name.startswith("PAT_") for name in made)
+
+
 def test_where_a_shape_is_used_up_made_up_ids_are_longer() -> None:
     known = pl.Series([str(k) for k in range(10)])
     made = made_up_ids(known, 3, np.random.default_rng(0))

@@ -27,6 +27,7 @@ from dagster_project.lib.review.packet import (
     build_packet,
     plan_packet,
 )
+from dagster_project.lib.review.sample import read_repeats
 
 CLASSES = ("acne", "eczema", "tinea")
 N = 60
@@ -269,6 +270,14 @@ def test_an_equal_packet_is_not_built_again(build: Build) -> None:
 )
 def test_another_design_is_another_packet(build: Build, design: PacketDesign) -> None:
     assert build(design)["folder"] != build()["folder"]
+
+
+def test_repeats_of_two_packets_of_one_seed_never_share_an_id(build: Build) -> None:
+    folders = {build(design)["folder"] for design in (DESIGN, replace(DESIGN, n_repeats=4))}
+    repeats = read_repeats(Path(folders.pop()).parent)
+    assert repeats.height == 7
+    of_id = repeats.group_by("presented_uuid").agg(pl.col("image_uuid").n_unique())
+    assert of_id["image_uuid"].max() == 1
 
 
 def test_changed_pixels_of_an_asked_or_a_practice_image_are_another_packet(

@@ -75,6 +75,26 @@ def test_a_packet_is_published_and_an_equal_one_is_said_to_be_there(
     assert frame["patient_id"].to_list() == judged(N)["patient_id"].to_list()
 
 
+def test_pairs_of_image_issues_are_kept_apart(folder: Path) -> None:
+    out, n = folder / "packets", judged(N).height
+    ids = judged(N)["image_uuid"]
+    clique = pl.DataFrame(
+        {"image_uuid": [ids[0]] * 14, "other_uuid": ids[1:15], "score": [0.1] * 14}
+    )
+    clique.write_csv(folder / "near.csv")
+    clique.clear().write_csv(folder / "exact.csv")
+    sure = ("--n", str(n), "--repeats", "0", "--out", str(out))
+    for more in ((), ("--similar", str(folder / "near.csv"), str(folder / "exact.csv"))):
+        assert run(folder, *sure, *more) == 0
+    beside = []
+    for packet in out.iterdir():
+        for sheet in packet.glob("hand_out/*/derm_review_BLIND.csv"):
+            alike = pl.read_csv(sheet)["image_uuid"].is_in(ids[:15].implode())
+            beside.append(int((alike & alike.shift()).sum()))
+    assert sorted(beside)[:2] == [0, 0]
+    assert sorted(beside)[2] > 0
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -82,6 +102,7 @@ def test_a_packet_is_published_and_an_equal_one_is_said_to_be_there(
         pytest.param(["--out", "{}/p", "--certain", "31"], "n_certain 31", id="certain"),
         pytest.param(["--out", "{}/p", "--columns", "patient_id"], "identifies", id="column"),
         pytest.param(["--out", "{}/probs.parquet/p"], "is a file", id="file_in_the_way"),
+        pytest.param(["--out", "{}/p", "--similar", "{}/labels.csv"], "other_uuid", id="pairs"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(

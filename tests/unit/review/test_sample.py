@@ -118,7 +118,7 @@ def test_a_packet_of_an_older_layout_is_passed_over_and_a_damaged_one_named(
     pl.read_parquet(tmp_path / "bb" / "frame.parquet").drop("tier").write_parquet(
         tmp_path / "bb" / "frame.parquet"
     )
-    with pytest.raises(InputError, match=r"frame\.parquet: missing column 'tier'"):
+    with pytest.raises(InputError, match=r"packet bb, frame\.parquet: missing column 'tier'"):
         read_packets(tmp_path)
 
 
