@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from packet_worlds import AT
 
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.evidence.strata import CERTAIN
 from dagster_project.lib.review.design import (
-    CERTAIN,
     Sampling,
     draw_sample,
     plan_sample,

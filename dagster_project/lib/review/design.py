@@ -19,6 +19,7 @@ import polars as pl
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.evidence.rows import patient_key
+from dagster_project.lib.evidence.strata import CERTAIN
 from dagster_project.lib.tiers.assign import tier_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     Ints = npt.NDArray[np.int64]
 
-CERTAIN = "certain"
 OVERFLOW = 1e-3
 """How probable a draw of more than n images may be before it is made; such a draw is made again."""
 _ATTEMPTS = 100

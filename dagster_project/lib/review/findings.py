@@ -22,8 +22,9 @@ import polars as pl
 from dagster_project.lib.evidence import strata
 from dagster_project.lib.evidence.rows import hash_numbers, patient_key
 from dagster_project.lib.evidence.strata import Sample, Share
+from dagster_project.lib.labels.consensus import DECIDED
 from dagster_project.lib.labels.drop import NOT_USABLE
-from dagster_project.lib.review.sample import DECIDED, Packet, choose_packet, expected
+from dagster_project.lib.review.sample import Packet, choose_packet, expected
 from dagster_project.lib.review.self_agreement import self_agreement
 
 if TYPE_CHECKING:

@@ -176,7 +176,7 @@ def _of_thresholds(findings: Mapping[str, Any]) -> list[str]:
     if before is None:
         return [f"Effect on the thresholds not known: {effect['reason']}."]
     said = [
-        f"The confident threshold is {before['confident']:.3f} on given labels and "
+        f"The confident threshold is {before['confident']:.3f} on given labels of these images and "
         f"{after['confident']:.3f} with the reviews; refer {before['refer']:.3f} and "
         f"{after['refer']:.3f}."
     ]

@@ -39,6 +39,7 @@ from dagster_project.lib.review.design import (
 )
 from dagster_project.lib.review.hand_out import HandOut, Shown, write_hand_out
 from dagster_project.lib.review.power import expected_precision, sentences
+from dagster_project.lib.review.sample import FRAME_COLUMNS
 
 if TYPE_CHECKING:
     from dagster_project.lib.progress import OnProgress
@@ -65,20 +66,6 @@ KEY_COLUMNS = (
     "image_sha256",
 )
 """``key.parquet``: one row a showing that counts; ``role`` is certain, drawn or repeat."""
-FRAME_COLUMNS = (
-    "image_uuid",
-    "patient_id",
-    "stratum",
-    "inclusion_probability",
-    "tier",
-    "flagged",
-    "agrees",
-    "given_label",
-    "predicted_label",
-    "score",
-    "split",
-)
-"""``frame.parquet``: one row an image of the frame, sorted by ``image_uuid``."""
 _CHECK_SIDE = 256
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib.evidence.proportion import Z95
-from dagster_project.lib.review.design import CERTAIN
+from dagster_project.lib.evidence.strata import CERTAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

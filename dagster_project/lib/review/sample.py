@@ -19,12 +19,12 @@ import polars as pl
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.evidence.strata import CERTAIN
+from dagster_project.lib.labels.consensus import DECIDED
 from dagster_project.lib.labels.drop import NOT_USABLE, UNSURE
 from dagster_project.lib.labels.given import check_known, text_ids
 
 T = TypeVar("T")
 
-DECIDED = ("confirmed", "corrected")
 REPEAT = "repeat"
 DESIGN_SCHEMA = {
     "image_uuid": pl.String,
@@ -45,6 +45,7 @@ FRAME_COLUMNS = (
     "score",
     "split",
 )
+"""``frame.parquet``: one row an image of the frame, sorted by ``image_uuid``."""
 _KEY_COLUMNS = ("presented_uuid", "image_uuid", "role")
 _REPEATS = {"presented_uuid": pl.String, "image_uuid": pl.String, "packet": pl.String}
 

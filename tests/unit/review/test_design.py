@@ -10,8 +10,8 @@ import pytest
 from packet_worlds import AT, judged, plan
 
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.evidence.strata import CERTAIN
 from dagster_project.lib.review.design import (
-    CERTAIN,
     Priors,
     Sampling,
     allocate,

@@ -51,7 +51,7 @@ def test_the_sentences_say_it_in_words(found: dict[str, Any]) -> None:
         "label and model agree with confidence, 25.0 %",
         "Train: 0 of 1 classes have enough decided images",
         "No reviewer has judged an image twice",
-        "The confident threshold is 0.800 on given labels and 0.850 with the reviews",
+        "threshold is 0.800 on given labels of these images and 0.850 with the reviews",
         "the reviews say 4.0 % (95 %: 3.0 % to 5.0 %); 3.5 % was expected",
     ):
         assert part in text

@@ -20,14 +20,13 @@ from dagster_project.lib.labels.drop import read_drop
 from dagster_project.lib.review.design import Sampling
 from dagster_project.lib.review.hand_out import SHEET
 from dagster_project.lib.review.packet import (
-    FRAME_COLUMNS,
     KEY_COLUMNS,
     PacketDesign,
     PacketSource,
     build_packet,
     plan_packet,
 )
-from dagster_project.lib.review.sample import read_repeats
+from dagster_project.lib.review.sample import FRAME_COLUMNS, read_repeats
 
 CLASSES = ("acne", "eczema", "tinea")
 N = 60
