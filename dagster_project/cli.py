@@ -196,13 +196,16 @@ def packet(options: argparse.Namespace) -> None:
     if options.out is not None and not options.plan:
         _check_writable(options.out)
     similar = _look_alikes(options.similar) if options.similar else None
+    returned = _returned(options.returned) if options.returned else None
     source, design = _packet_inputs(options)
     if options.plan:
         planned = plan_packet(source, design)
         print("\n".join([*planned.table_lines(), "", *planned.sentences()]))
         return
     with progress.bar("packet", "photograph") as show:
-        made = build_packet(source, design, options.out, similar=similar, on_progress=show)
+        made = build_packet(
+            source, design, options.out, similar=similar, reviews=returned, on_progress=show
+        )
     print("\n".join(made["can_show"]))
     print(f"{made['folder']}{'' if made['built'] else ': an equal packet was there'}")
 
@@ -590,6 +593,17 @@ def _optional_table(options: argparse.Namespace) -> ProbabilityTable | None:
             raise InputError("--row-ids: pass the files that it is for with --probs, too")
         return None
     return read_probabilities(options.probs, options.classes, row_ids=options.row_ids)
+
+
+def _returned(paths: Sequence[Path]) -> pl.DataFrame:
+    """``image_uuid, reviewer`` of what these files judge."""
+    import polars as pl
+
+    from dagster_project.lib import tables
+
+    columns = ["image_uuid", "reviewer", "label"]
+    read = [tables.read_table(path, columns).select(columns) for path in paths]
+    return pl.concat(read).drop_nulls().select("image_uuid", "reviewer")
 
 
 def _look_alikes(paths: Sequence[Path]) -> pl.DataFrame:

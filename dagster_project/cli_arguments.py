@@ -118,6 +118,14 @@ def packet(command: argparse.ArgumentParser) -> None:
         metavar="F",
         help="pairs that look alike (*_duplicates.csv of image-issues): never shown in a row",
     )
+    command.add_argument(
+        "--returned",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="F",
+        help="review files that came back: nobody is shown again what he has judged",
+    )
     command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
     command.add_argument("--seed", type=int, default=0, help="of the draw and the orders")
     command.add_argument(

@@ -36,6 +36,7 @@ def review_packet(
     settings: dg.ResourceParam[Settings],
     mislabel_candidates: StoredTable,
     tier_thresholds: StoredTable,
+    expert_reviews: StoredTable,
     dataset_index: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
     """A blind packet drawn by design; frozen, and never part of a refit."""
@@ -53,6 +54,7 @@ def review_packet(
         PacketSource(judged, dataset_index.frame, settings.dataset_dir, thresholds),
         _design(settings),
         settings.packets_dir,
+        reviews=expert_reviews.frame,
         similar=None if compared is None else similar_groups(compared),
         on_progress=progress.lines("review packet", context.log.info, "photograph"),
     )

@@ -85,7 +85,7 @@ class HandOut:
     packet : the packet's hash.
     classes : (K,) name and description (may be empty).
     practice : shown first, to everyone alike.
-    orders : reviewer -> showings in the reviewer's own order; the same ones for everyone.
+    orders : reviewer -> showings in the reviewer's own order.
     """
 
     packet: str

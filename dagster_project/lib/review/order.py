@@ -13,7 +13,7 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,6 +119,23 @@ def presentation_order(group: Ints, repeated: Sequence[int], rng: np.random.Gene
     sequence = every[shown]
     n_adjacent = int((sequence[1:] == sequence[:-1]).sum())
     return Order(tuple(shown), n_adjacent, min(gaps, default=None))
+
+
+def order_of_some(
+    group: Ints, repeated: Sequence[int], left: Ints, rng: np.random.Generator
+) -> Order:
+    """:func:`presentation_order` of the images ``left`` alone; an image keeps its number.
+
+    Parameters
+    ----------
+    group, repeated, rng : as there, of all n images.
+    left : images that are shown to this reviewer, ascending; a repeat of another is not shown.
+    """
+    place = {int(image): at for at, image in enumerate(left)}
+    mine = [k for k, image in enumerate(repeated) if image in place]
+    found = presentation_order(group[left], [place[repeated[k]] for k in mine], rng)
+    numbers = [*left.tolist(), *(group.size + k for k in mine)]
+    return replace(found, shown=tuple(numbers[item] for item in found.shown))
 
 
 def _bring_forward(

@@ -26,6 +26,7 @@ import polars as pl
 
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.labels.names import folded
 from dagster_project.lib.photos import open_photo
 from dagster_project.lib.progress import silent
 from dagster_project.lib.review import order, shown
@@ -194,6 +195,7 @@ def build_packet(
     out: Path,
     *,
     similar: pl.DataFrame | None = None,
+    reviews: pl.DataFrame | None = None,
     on_progress: OnProgress = silent,
 ) -> dict[str, Any]:
     """Draw, order and publish a packet; an equal packet is not built again.
@@ -207,6 +209,9 @@ def build_packet(
     out : folder that packets are published in.
     similar : ``image_uuid, group``: images of a group look alike and are never neighbours; nor are
         those of a patient.
+    reviews : ``image_uuid, reviewer`` of what has come back so far. An image that is asked about
+        and that a reviewer has judged is not shown to him again: a second answer that differs would
+        be a contradiction, and his first one counts for this packet, too.
     on_progress : called with photographs done.
 
     Returns
@@ -218,11 +223,12 @@ def build_packet(
     Raises
     ------
     InputError
-        As :func:`plan_packet`; no image can be read, more repeats than images.
+        As :func:`plan_packet`; no image can be read, more repeats than images, a reviewer who has
+        judged every image.
     """
     planned = plan_packet(source, design, on_progress)
     draw = _draw(source, design, planned, on_progress)
-    packet = _arrange(source, design, draw, similar)
+    packet = _arrange(source, design, draw, similar, _judged_by(reviews))
     summary = _summary(source, design, planned, packet)
     facts = [_LAYOUT, asdict(design), summary, tables.digest_frame(packet.key)]
     facts += [tables.digest_frame(packet.frame), _leaves(packet)]
@@ -305,8 +311,21 @@ def _draw(
     return _Draw(frame.select(FRAME_COLUMNS), asked, sorted([*planned.unreadable, *broken]))
 
 
+def _judged_by(reviews: pl.DataFrame | None) -> dict[str, set[str]]:
+    """Reviewer, by the spelling that the drop takes for one -> images."""
+    found: dict[str, set[str]] = {}
+    if reviews is not None:
+        for uuid, reviewer in reviews.select("image_uuid", "reviewer").unique().rows():
+            found.setdefault(folded(reviewer), set()).add(uuid)
+    return found
+
+
 def _arrange(
-    source: PacketSource, design: PacketDesign, draw: _Draw, similar: pl.DataFrame | None
+    source: PacketSource,
+    design: PacketDesign,
+    draw: _Draw,
+    similar: pl.DataFrame | None,
+    judged_by: Mapping[str, set[str]],
 ) -> _Packet:
     """Repeats, practice cases, ids, neutral file names, and an order for each reviewer."""
     asked, seed = draw.asked, design.sampling.seed
@@ -328,10 +347,17 @@ def _arrange(
     before = _shown(_with_files(practice, seed), source, design, practice=True)
     showings = _shown(key, source, design, practice=False)
     group = order.groups(asked, similar)
-    orders = {
-        name: order.presentation_order(group, repeated, _stream(seed, f"order of {name}"))
-        for name in design.reviewers
-    }
+    orders = {}
+    for name in design.reviewers:
+        known = asked["image_uuid"].is_in(list(judged_by.get(folded(name), ())))
+        if known.all():
+            raise InputError(
+                f'reviewer "{name}" has judged every image of this packet; leave the name out, or '
+                "ask about more images"
+            )
+        left = np.flatnonzero(~known.to_numpy())
+        own = _stream(seed, f"order of {name}")
+        orders[name] = order.order_of_some(group, repeated, left, own)
     key = key.select(KEY_COLUMNS).sort("presented_uuid")
     return _Packet(key, draw.frame, showings, before, orders, draw.unreadable)
 
@@ -412,7 +438,11 @@ def _summary(
         "strata": strata.with_columns(pl.col("n_asked").fill_null(0)).to_dicts(),
         "thresholds": source.thresholds.as_dict(),
         "orders": {
-            name: {"n_adjacent": found.n_adjacent, "smallest_gap": found.smallest_gap}
+            name: {
+                "n_shown": len(found.shown),
+                "n_adjacent": found.n_adjacent,
+                "smallest_gap": found.smallest_gap,
+            }
             for name, found in packet.orders.items()
         },
         "power": dict(planned.power),

@@ -315,6 +315,24 @@ def test_photographs_of_several_reviewers_take_the_disk_once(build: Build) -> No
         assert path.stat().st_ino == (folder / "kim" / "images" / path.name).stat().st_ino
 
 
+def test_nobody_is_shown_again_what_he_has_judged_and_the_design_stays(build: Build) -> None:
+    before = build()
+    first, other = DESIGN.reviewers[:2]
+    asked = key_of(before).filter(pl.col("role") != "repeat")["image_uuid"].sort()
+    known = asked[:5].to_list()
+    reviews = pl.DataFrame({"image_uuid": known, "reviewer": first.upper()})
+    after = build(reviews=reviews)
+    assert key_of(after).equals(key_of(before))
+    repeats = dict(key_of(after).select("presented_uuid", "image_uuid").rows())
+    shown = [repeats[uuid] for uuid in sheet_of(after, first)["image_uuid"]]
+    whole = [repeats[uuid] for uuid in sheet_of(before, first)["image_uuid"]]
+    assert sorted(shown) == sorted(uuid for uuid in whole if uuid not in known)
+    assert sheet_of(after, other).equals(sheet_of(before, other))
+    everything = pl.DataFrame({"image_uuid": asked, "reviewer": first})
+    with pytest.raises(InputError, match="has judged every image"):
+        build(reviews=everything)
+
+
 def test_a_filled_sheet_is_what_the_drop_accepts(
     build: Build, tmp_path: Path, source: PacketSource
 ) -> None:
