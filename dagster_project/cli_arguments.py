@@ -110,21 +110,17 @@ def packet(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--class-descriptions", type=Path, metavar="F", help="CSV class,description for reviewers"
     )
-    command.add_argument(
+    _files_argument(
+        command,
         "--similar",
-        type=Path,
-        nargs="+",
-        action="extend",
-        metavar="F",
-        help="pairs that look alike (*_duplicates.csv of image-issues): never shown in a row",
+        "F",
+        "pairs that look alike (*_duplicates.csv of image-issues): never shown in a row",
     )
-    command.add_argument(
+    _files_argument(
+        command,
         "--returned",
-        type=Path,
-        nargs="+",
-        action="extend",
-        metavar="F",
-        help="review files that came back: nobody is shown again what he has judged",
+        "F",
+        "review files that came back: nobody is shown again what he has judged",
     )
     command.add_argument("--method", default="prune_by_noise_rate", help="a cleanlab filter")
     command.add_argument("--seed", type=int, default=0, help="of the draw and the orders")
@@ -136,25 +132,18 @@ def packet(command: argparse.ArgumentParser) -> None:
 def image_issues(command: argparse.ArgumentParser) -> None:
     """Of ``tier-refit image-issues``."""
     command.add_argument("--dataset-dir", type=Path, required=True)
-    command.add_argument(
-        "--probs",
-        type=Path,
-        nargs="+",
-        action="extend",
-        metavar="P",
-        help="probability parquet files; without: no systematic clusters",
+    _files_argument(
+        command, "--probs", "P", "probability parquet files; without: no systematic clusters"
     )
     _row_ids_argument(command)
     command.add_argument("--labels", type=Path, help="image_uuid, label; default: the data set's")
     command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
     command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
-    command.add_argument(
+    _files_argument(
+        command,
         "--embeddings",
-        type=Path,
-        nargs="+",
-        action="extend",
-        metavar="E",
-        help="files of dump --embeddings; without: no outliers and no look-alikes",
+        "E",
+        "files of dump --embeddings; without: no outliers and no look-alikes",
     )
 
 
@@ -174,13 +163,11 @@ def reviews(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--packets", type=Path, metavar="DIR", help="packets, whose repeats come back too"
     )
-    command.add_argument(
+    _files_argument(
+        command,
         "--probs",
-        type=Path,
-        nargs="+",
-        action="extend",
-        metavar="P",
-        help="rank what to review next with these probabilities: next_reviews.csv",
+        "P",
+        "rank what to review next with these probabilities: next_reviews.csv",
     )
     _row_ids_argument(command)
     command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
@@ -189,9 +176,7 @@ def reviews(command: argparse.ArgumentParser) -> None:
 def refit(command: argparse.ArgumentParser) -> None:
     """Of ``tier-refit refit``."""
     _table_arguments(command)
-    command.add_argument(
-        "--baseline-probs", type=Path, nargs="+", action="extend", metavar="P", help="to compare"
-    )
+    _files_argument(command, "--baseline-probs", "P", "to compare")
     command.add_argument(
         "--baseline-labels", type=Path, help="labels of the baseline; default: those in force"
     )
@@ -275,15 +260,28 @@ def demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--root", type=Path, default=DEMO_ROOT, help=f"default: {DEMO_ROOT}")
 
 
-def _table_arguments(command: argparse.ArgumentParser, *, needs_out: bool = True) -> None:
+def _files_argument(
+    command: argparse.ArgumentParser, name: str, metavar: str, about: str, *, required: bool = False
+) -> None:
+    """An option that takes several files, and may be repeated."""
     command.add_argument(
-        "--probs",
+        name,
         type=Path,
         nargs="+",
         action="extend",
+        required=required,
+        metavar=metavar,
+        help=about,
+    )
+
+
+def _table_arguments(command: argparse.ArgumentParser, *, needs_out: bool = True) -> None:
+    _files_argument(
+        command,
+        "--probs",
+        "P",
+        "probability parquet files; several are shards of one table",
         required=True,
-        metavar="P",
-        help="probability parquet files; several are shards of one table",
     )
     command.add_argument("--labels", type=Path, help="image_uuid, label; default: those in P")
     command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")

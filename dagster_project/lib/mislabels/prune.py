@@ -18,16 +18,15 @@ import polars as pl
 
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.labels.consensus import DECIDED
+from dagster_project.lib.labels.judgements import NOT_USABLE
 from dagster_project.lib.mislabels.candidates import flagged_share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-NOT_USABLE = "not_usable"
 GARBAGE = "not_skin"
 """Kind of image issue that is clear garbage; outliers and duplicates are for people to judge."""
-
-DECIDED = ("confirmed", "corrected")
 
 
 def clear_garbage(image_issues: pl.DataFrame) -> pl.DataFrame:

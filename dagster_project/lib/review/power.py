@@ -16,6 +16,7 @@ import polars as pl
 
 from dagster_project.lib.evidence.proportion import Z95
 from dagster_project.lib.evidence.strata import CERTAIN
+from dagster_project.lib.review.findings import ENOUGH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 RECALL_GOAL, WRONG_GOAL = 0.05, 0.01
 """Half-widths that a size is given for: of the recall of the flags, and of W."""
-CLASS_MINIMUM = 30
-"""Decided reviews that a class needs before it gets a rate of its own."""
 
 
 def expected_precision(plan: Plan, n_outside: int = 0) -> dict[str, Any]:
@@ -131,7 +130,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             lines.append(f"For {words} to ± {goal:.0f} {unit} ask about {size:,} images.")
     lines += [
         f"Not shown: rates by class ({found['n_classes_with_30']} of {found['n_classes']} classes "
-        f"can expect {CLASS_MINIMUM} judgements), a matrix of confusions, errors of the reviewers"
+        f"can expect {ENOUGH} judgements), a matrix of confusions, errors of the reviewers"
         + (
             f", the {found['n_outside']:,} images without probabilities, label or photograph."
             if found["n_outside"]
@@ -256,6 +255,6 @@ def _classes(plan: Plan) -> dict[str, int]:
     decided = pl.col("inclusion_probability").sum() * (1 - plan.sampling.priors.undecided)
     counts = plan.rows.group_by("given_label").agg(n=decided)
     return {
-        "n_classes_with_30": counts.filter(pl.col("n") >= CLASS_MINIMUM).height,
+        "n_classes_with_30": counts.filter(pl.col("n") >= ENOUGH).height,
         "n_classes": counts.height,
     }

@@ -95,6 +95,22 @@ def test_pairs_of_image_issues_are_kept_apart(folder: Path) -> None:
     assert sorted(beside)[2] > 0
 
 
+def test_what_came_back_is_not_shown_to_its_reader_again(folder: Path) -> None:
+    first, second = folder / "first", folder / "second"
+    assert run(folder, "--repeats", "0", "--out", str(first)) == 0
+    (sheet,) = sorted(first.glob("*/hand_out/*/derm_review_BLIND.csv"))[:1]
+    half = pl.int_range(pl.len()) < 4
+    asked = pl.read_csv(sheet, infer_schema=False)
+    asked.with_columns(
+        reviewer=pl.lit(sheet.parent.name), label=pl.when(half).then(pl.lit("unsure"))
+    ).write_csv(folder / "back.csv")
+    more = ("--returned", str(folder / "back.csv"))
+    assert run(folder, "--repeats", "0", "--out", str(second), *more) == 0
+    (again,) = second.glob(f"*/hand_out/{sheet.parent.name}/derm_review_BLIND.csv")
+    left = pl.read_csv(again, infer_schema=False)["image_uuid"]
+    assert set(left) == set(asked["image_uuid"][4:])
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -103,6 +119,7 @@ def test_pairs_of_image_issues_are_kept_apart(folder: Path) -> None:
         pytest.param(["--out", "{}/p", "--columns", "patient_id"], "identifies", id="column"),
         pytest.param(["--out", "{}/probs.parquet/p"], "is a file", id="file_in_the_way"),
         pytest.param(["--out", "{}/p", "--similar", "{}/labels.csv"], "other_uuid", id="pairs"),
+        pytest.param(["--out", "{}/p", "--returned", "{}/labels.csv"], "reviewer", id="returned"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(
