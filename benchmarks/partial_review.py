@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,8 @@ NOISE = 0.0443
 """Of right predictions, the share that the given label contradicts."""
 FLAGGED = 0.7, 0.3, 0.01
 """Share flagged of wrong labels that contradict, of right ones that do, and of those that agree."""
+USELESS = 0.4, 0.04
+"""Of photographs, the share that cannot be used where flagged, and elsewhere."""
 CONFIDENT_AGREES = 0.5
 """The part of a stratified draw that goes where only reviews can find an error."""
 
@@ -54,6 +57,7 @@ class Setting:
     """``images`` a patient, alike by ``likeness``; ``undecided`` share of returned reviews.
 
     ``returned``: share of the presentations that are back. ``by_strata``: tier x agrees x flagged.
+    ``useless``: some photographs cannot be used, and reviewers say so.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Setting:
     controls: int = CONTROLS
     returned: float = 1.0
     by_strata: bool = False
+    useless: bool = False
 
 
 SETTINGS = (
@@ -87,16 +92,24 @@ SETTINGS = (
     ),
     Setting("strata, none certain", candidates=0, controls=800, by_strata=True),
     Setting("strata, 2,400", candidates=200, controls=2200, by_strata=True),
+    Setting(
+        "strata, useless photographs", candidates=200, controls=600, by_strata=True, useless=True
+    ),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class World:
-    """One draw of images: the truth, the labels, who was asked and what came back."""
+    """One draw of images: the truth, the labels, who was asked and what came back.
+
+    ``wrong``: the prediction is not the truth. ``usable``: the photograph shows something.
+    """
 
     rows: ReviewedRows
+    wrong: Bools
     label_wrong: Bools
     flagged: Bools
+    usable: Bools
 
 
 def draw(setting: Setting, rng: np.random.Generator, n: int = N) -> ReviewedRows:
@@ -140,7 +153,40 @@ def world(setting: Setting, rng: np.random.Generator, n: int = N) -> World:
         patient=patient,
         n_patients=int(patient[-1]) + 1,
     )
-    return World(rows, label_wrong, flagged)
+    usable = np.ones(n, dtype=bool)
+    if setting.useless:
+        usable = rng.random(n) >= np.where(flagged, *USELESS)
+    return World(rows, truly_wrong, label_wrong, flagged, usable)
+
+
+def without_useless(made: World) -> ReviewedRows:
+    """The rows that an evaluation sees: what reviewers found useless is not there."""
+    rows = made.rows
+    kept = made.usable | ~(rows.reviewed & rows.asked)
+    _, patient = np.unique(rows.patient[kept], return_inverse=True)
+    return ReviewedRows(
+        score=rows.score[kept],
+        given_wrong=rows.given_wrong[kept],
+        wrong=rows.wrong[kept],
+        reviewed=rows.reviewed[kept],
+        asked=rows.asked[kept],
+        returned=rows.returned[kept],
+        probability=rows.probability[kept],
+        strata=rows.strata,
+        stratum=rows.stratum[kept],
+        patient=patient,
+        n_patients=int(patient.max()) + 1,
+    )
+
+
+@cache
+def true_wrong(setting: Setting) -> float:
+    """The true W, of usable images."""
+    if not setting.useless:
+        return TRUE_WRONG
+    made = world(setting, np.random.default_rng(1), 4_000_000)
+    above = made.rows.score >= THRESHOLD
+    return float((made.wrong & above & made.usable).sum() / made.usable.sum())
 
 
 def _names(
@@ -213,25 +259,29 @@ def measure(setting: Setting, draws: int, seed: int, n: int = N) -> Mapping[str,
 
 def _measured(setting: Setting, rng: np.random.Generator, n: int) -> dict[str, float]:
     made = world(setting, rng, n)
-    rows = made.rows
+    rows = without_useless(made)
+    truth = true_wrong(setting)
     curve = estimated_curve(rows)
     upper = certified_upper(rows, THRESHOLD, DELTA, max_images=setting.images)
     assert curve is not None
     assert upper is not None
     at = at_threshold(curve, THRESHOLD)
     assert at is not None
+    above = made.rows.score >= THRESHOLD
     true_top1 = 1 - TRUE_WRONG / COVERED
+    if setting.useless:
+        true_top1 = 1 - truth / float(above[made.usable].mean())
     return {
         "given": at["given"],
         "overwritten": at["overwritten"],
         "estimate": at["estimate"],
         "se": at["se"],
-        "covered": at["low"] <= TRUE_WRONG <= at["high"],
+        "covered": at["low"] <= truth <= at["high"],
         "width": at["high"] - at["low"],
-        "wald": abs(at["estimate"] - TRUE_WRONG) <= Z95 * at["se"],
+        "wald": abs(at["estimate"] - truth) <= Z95 * at["se"],
         "top1_covered": at["top1_low"] <= true_top1 <= at["top1_high"],
         "upper": upper,
-        "violated": upper < TRUE_WRONG,
+        "violated": upper < truth,
         **shares(made, rng),
     }
 
@@ -243,7 +293,10 @@ def shares(made: World, rng: np.random.Generator) -> dict[str, float]:
     """
     rows, sample = made.rows, sample_of(made.rows)
     assert sample is not None
-    seen = rows.reviewed & made.label_wrong
+    # what is known of usability is what the answers say
+    usable = made.usable | ~(rows.reviewed & rows.asked)
+    seen = rows.reviewed & made.label_wrong & made.usable
+    wrong = made.label_wrong & made.usable
     everyone = np.ones(len(rows), dtype=bool)
     domains = {
         "noise": everyone,
@@ -252,9 +305,9 @@ def shares(made: World, rng: np.random.Generator) -> dict[str, float]:
     }
     found: dict[str, float] = {}
     for name, domain in domains.items():
-        share = strata.share(sample, seen, domain)
+        share = strata.share(sample, seen, domain & usable)
         low, high = share.ci95 or (0.0, 1.0)
-        truth = float(made.label_wrong[domain].mean())
+        truth = float(wrong[domain & made.usable].mean())
         found[f"{name}_bias"] = (share.estimate or 0.0) - truth
         found[f"{name}_covered"] = low <= truth <= high
         found[f"{name}_width"] = high - low
@@ -262,7 +315,7 @@ def shares(made: World, rng: np.random.Generator) -> dict[str, float]:
         found[f"{name}_wald"] = abs((share.estimate or 0.0) - truth) <= reach
     flags = recall(*(strata.share(sample, seen, x) for x in (made.flagged, ~made.flagged)))
     low, high = flags["ci95"] or (0.0, 1.0)
-    truth = float(made.flagged[made.label_wrong].mean())
+    truth = float(made.flagged[wrong].mean())
     return {
         **found,
         "recall_bias": (flags["estimate"] or 0.0) - truth,
@@ -283,7 +336,7 @@ def main() -> None:
             {
                 "setting": setting.name,
                 "draws": draws,
-                "true W": f"{TRUE_WRONG:.2%}",
+                "true W": f"{true_wrong(setting):.2%}",
                 "given": f"{m['given']:.2%}",
                 "overwritten": f"{m['overwritten']:.2%}",
                 "estimator": f"{m['estimate']:.3%}",

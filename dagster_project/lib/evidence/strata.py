@@ -256,7 +256,8 @@ def share(sample: Sample, hit: Bools, domain: Bools | None = None) -> Share:
     Parameters
     ----------
     hit : (N,) bool; only decided rows are looked at.
-    domain : (N,) bool, known for every row of the frame; None: all rows.
+    domain : (N,) bool; None: all rows. It must be right for decided rows. Where only a review can
+        tell (is the photograph usable?) the others are put in: they are counted, and nothing else.
 
     Returns
     -------

@@ -101,10 +101,15 @@ def _of_split(returned: Returned, split: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Answers:
-    """The frame of a packet with what became of each image, and the sample behind it."""
+    """The frame of a packet with what became of each image, and the sample behind it.
+
+    ``sample``: of answers, ``not_usable`` among them, because a reviewer who finds a photograph
+    useless has looked; ``usable``: all rows but those.
+    """
 
     frame: pl.DataFrame
     sample: Sample | None
+    usable: Bools
     wrong: Bools
     undecided: Bools
 
@@ -114,9 +119,9 @@ def split_findings(
 ) -> dict[str, Any]:
     """What the reviews of one packet say of the frame that it was drawn from.
 
-    Rows without a given label, and rows found not usable, are in no figure; not usable ones are
-    counted. A label is wrong where the reviewers decided for another one than was given when the
-    packet was built.
+    Every figure is about the usable photographs with a given label. Those found not usable answer
+    for others like them that nobody has looked at, and are counted. A label is wrong where the
+    reviewers decided for another one than was given when the packet was built.
 
     Parameters
     ----------
@@ -130,9 +135,9 @@ def split_findings(
     (share of wrong given labels, with ``undecided``: the range if all undecided ones were right,
     or all wrong); ``precision`` (a row a kind of candidate); ``recall``; ``per_class`` and
     ``confusions`` (null and ``too_few`` below :data:`ENOUGH` decided rows); ``reason`` where
-    nothing can be estimated. Each figure has ``n`` (rows in the frame), ``n_decided``,
-    ``n_patients``, ``n_hits``, ``estimate, se, ci95`` and ``expected`` (of the packet's summary,
-    else null).
+    nothing can be estimated. Each figure has ``n`` (rows in the frame, less those found useless),
+    ``n_decided``, ``n_patients``, ``n_hits``, ``estimate, se, ci95`` and ``expected`` (of the
+    packet's summary, else null).
     """
     joined = packet.design.join(
         cleaned.select("image_uuid", "label", "status"),
@@ -141,8 +146,7 @@ def split_findings(
         maintain_order="left",
     ).with_columns(pl.col("status").fill_null("given"))
     asked = joined.filter("asked")
-    labelled = joined.filter(pl.col("given_label").is_not_null() & (pl.col("status") != NOT_USABLE))
-    answers = _answers(labelled, DECIDED)
+    answers = _answers(joined.filter(pl.col("given_label").is_not_null()))
     counts = {
         "packet": packet.name,
         "n_frame": joined.height,
@@ -153,17 +157,18 @@ def split_findings(
         "n_undecided": int(answers.undecided.sum()),
     }
     if answers.sample is None:
-        reason = "a stratum without neighbours has no decided review: nothing can be estimated"
+        reason = "a stratum without neighbours has no answer: nothing can be estimated"
         return {**counts, "reason": reason}
     known = {name: expected([packet], packet.name, name) for name in EXPECTED}
-    frame, sample, wrong = answers.frame, answers.sample, answers.wrong
-    flagged = frame["flagged"].to_numpy()
+    sample, wrong = answers.sample, answers.wrong
+    flagged = answers.frame["flagged"].to_numpy()
+    # of all flagged rows and of all others, useless ones too: their numbers are known
     parts = [strata.share(sample, wrong, x) for x in (flagged, ~flagged)]
     return {
         **counts,
         "reason": None,
         "noise": {
-            **_figure(strata.share(sample, wrong), known["noise_rate"]),
+            **_figure(strata.share(sample, wrong, answers.usable), known["noise_rate"]),
             "undecided": _undecided(answers),
         },
         "precision": _precision(answers, known) + _of_kinds(joined, answers, kinds),
@@ -173,23 +178,22 @@ def split_findings(
     }
 
 
-def _answers(rows: pl.DataFrame, decided: Sequence[str]) -> _Answers:
+def _answers(rows: pl.DataFrame) -> _Answers:
     frame = rows.with_columns(patient_key()).sort("image_uuid")
     patient, _ = hash_numbers(frame["patient"])
     probability = frame["inclusion_probability"].cast(pl.Float64).fill_null(0.0).to_numpy()
     names, number = strata.numbered(frame["stratum"], probability)
+    asked, decided = pl.col("asked"), pl.col("status").is_in(DECIDED)
+    useless = pl.col("status") == NOT_USABLE
     about = frame.select(
-        decided=pl.col("asked") & pl.col("status").is_in(decided),
-        undecided=pl.col("asked") & ~pl.col("status").is_in([*decided, "given"]),
-        wrong=pl.col("label").ne_missing(pl.col("given_label")),
+        answered=asked & (decided | useless),
+        usable=~useless,
+        wrong=asked & decided & pl.col("label").ne_missing(pl.col("given_label")),
+        undecided=asked & ~(decided | useless | (pl.col("status") == "given")),
     )
-    answered = about["decided"].to_numpy()
-    return _Answers(
-        frame,
-        strata.stratified(names, number, probability, answered, patient),
-        about["wrong"].to_numpy() & answered,
-        about["undecided"].to_numpy(),
-    )
+    answered, usable, wrong, undecided = (about[name].to_numpy() for name in about.columns)
+    sample = strata.stratified(names, number, probability, answered, patient)
+    return _Answers(frame, sample, usable, wrong, undecided)
 
 
 def _figure(share: Share, before: Any = None) -> dict[str, Any]:
@@ -211,11 +215,11 @@ def _undecided(answers: _Answers) -> list[float] | None:
     rows = answers.frame.with_columns(
         status=pl.when(pl.lit(answers.undecided)).then(pl.lit(DECIDED[0])).otherwise("status")
     )
-    filled = _answers(rows, DECIDED).sample
+    filled = _answers(rows).sample
     if filled is None:
         return None
     hits = (answers.wrong, answers.wrong | answers.undecided)
-    ends = [strata.share(filled, hit).estimate for hit in hits]
+    ends = [strata.share(filled, hit, answers.usable).estimate for hit in hits]
     return None if None in ends else [float(end or 0.0) for end in ends]
 
 
@@ -238,7 +242,7 @@ def _precision(answers: _Answers, known: Mapping[str, Any]) -> list[dict[str, An
             "kind": kind,
             "what": "label wrong",
             **_figure(
-                strata.share(sample, answers.wrong, rows),
+                strata.share(sample, answers.wrong, rows & answers.usable),
                 known["precision"] if kind == "flagged" else None,
             ),
         }
@@ -252,20 +256,21 @@ def _of_kinds(
     """The same for image issues; for those that claim a useless picture, share not usable."""
     if kinds is None:
         return []
-    usable = _answers(joined, (*DECIDED, NOT_USABLE))
+    pictures = _answers(joined)
     found = []
     for kind in kinds["kind"].unique().sort():
         of_picture = kind in USABLE_KINDS
-        side = usable if of_picture else answers
-        hit = side.wrong
-        if of_picture:
-            hit = (side.frame["status"] == NOT_USABLE).to_numpy()
+        side = pictures if of_picture else answers
         members = kinds.filter(pl.col("kind") == kind)["image_uuid"]
         domain = side.frame["image_uuid"].is_in(members.implode()).to_numpy()
-        if side.sample is not None:
-            what = "picture not usable" if of_picture else "label wrong"
-            share = strata.share(side.sample, hit, domain)
-            found.append({"kind": kind, "what": what, **_figure(share)})
+        if side.sample is None:
+            continue
+        if of_picture:
+            what, share = "picture not usable", strata.share(side.sample, ~side.usable, domain)
+        else:
+            share = strata.share(side.sample, side.wrong, domain & side.usable)
+            what = "label wrong"
+        found.append({"kind": kind, "what": what, **_figure(share)})
     return found
 
 
@@ -283,7 +288,9 @@ def _per_class(answers: _Answers) -> list[dict[str, Any]]:
     return [
         {
             "class": name,
-            **_too_few(strata.share(sample, answers.wrong, (given == name).to_numpy())),
+            **_too_few(
+                strata.share(sample, answers.wrong, (given == name).to_numpy() & answers.usable)
+            ),
         }
         for name in given.unique().sort()
     ]
@@ -307,7 +314,7 @@ def _confusions(answers: _Answers, design: pl.DataFrame) -> list[dict[str, Any]]
     for given, predicted, n_flagged in named.rows():
         domain = (frame["given_label"] == given).to_numpy()
         hit = answers.wrong & (frame["label"] == predicted).fill_null(value=False).to_numpy()
-        share = strata.share(sample, hit, domain)
+        share = strata.share(sample, hit, domain & answers.usable)
         found.append(
             {"given": given, "judged": predicted, "n_flagged": n_flagged, **_too_few(share)}
         )

@@ -46,9 +46,37 @@ def test_a_hand_counted_packet() -> None:
 def test_what_is_not_usable_leaves_and_what_is_undecided_leaves_a_range() -> None:
     found = split_findings(packet(), cleaned(i06="not_usable", i03="tie", i19="unsure"))
     assert (found["n_not_usable"], found["n_undecided"], found["n_decided"]) == (1, 1, 8)
-    # 9 rows that agree, one of three wrong; of the flagged stratum one of one right, one open
-    assert found["noise"]["estimate"] == pytest.approx((2 + 0 + 9 / 3) / 19)
-    assert found["noise"]["undecided"] == pytest.approx([(2 + 0 + 3) / 19, (2 + 2 + 3) / 19])
+    # 10 rows that agree: of four answers one useless and one wrong label, each for 2.5 rows; of the
+    # flagged stratum one of one right, one open
+    assert found["noise"]["estimate"] == pytest.approx((2 + 0 + 2.5) / (20 - 2.5))
+    assert found["noise"]["undecided"] == pytest.approx([4.5 / 17.5, (4.5 + 2) / 17.5])
+
+
+def test_useless_photographs_nobody_has_found_do_not_count_with_their_stratum() -> None:
+    """Where they sit among wrong labels, the rate would otherwise come out too high."""
+    strata = ["possible/differs/flagged", "possible/agrees/unflagged"]
+    frame = frame_of(
+        [
+            {"image_uuid": f"{h}{i:02d}", "stratum": name, "inclusion_probability": 0.5}
+            for h, name in enumerate(strata)
+            for i in range(100)
+        ]
+    ).with_columns(asked=pl.col("image_uuid").str.slice(1).cast(pl.Int64) < 50)
+    # of the first stratum's 50 answers 20 useless, 24 wrong; of the second's none
+    status = ["not_usable"] * 20 + ["corrected"] * 24 + ["confirmed"] * 6 + ["given"] * 50
+    label = [None] * 20 + ["tinea"] * 24 + ["acne"] * 56
+    answers = pl.DataFrame(
+        {
+            "image_uuid": frame["image_uuid"],
+            "label": [*label, *["acne"] * 100],
+            "status": [*status, *["confirmed"] * 50, *["given"] * 50],
+        }
+    )
+    found = split_findings(Packet("f00d", frame), answers)
+    # 48 wrong of 60 usable in the one, none of 100 in the other; not 80 x 24 / 30 of 180
+    assert found["noise"]["estimate"] == pytest.approx(48 / 160)
+    assert found["precision"][0]["estimate"] == pytest.approx(24 / 30)
+    assert found["recall"]["estimate"] == 1.0
 
 
 def test_a_class_without_thirty_decided_images_has_too_few() -> None:
