@@ -25,7 +25,7 @@ KINDS = ("image_issues", "issue_kinds")
 """Image issues are judged too where they were looked for; they are not looked for in a refit."""
 
 
-@dg.asset(group_name="labels", kinds={"json"}, owners=["team:data-science"], code_version="1")
+@dg.asset(group_name="labels", kinds={"json"}, owners=["team:data-science"], code_version="2")
 def review_findings(
     settings: dg.ResourceParam[Settings],
     expert_reviews: StoredTable,
