@@ -1,15 +1,17 @@
-"""The demo's model artifact: the frozen tower, and a head fitted on the training labels.
+"""The demo's model artifacts: the frozen tower, and heads fitted on the training labels.
 
-Belongs: fitting the head and saving the artifact.
-Does not: the tower's weights (``tower``), inference (``lib/inference``, which is used here as is).
+Belongs: fitting a head by a recipe and saving its artifact.
+Does not: the tower's weights (``tower``), which recipes there are (``candidates``), inference
+(``lib/inference``, which is used here as is).
 Concept: as deployed: image encoder frozen, a linear sigmoid head over its pooled output and the
 questionnaire, binary cross-entropy on the **given** labels, noise included; it stops where held-out
-patients say so. N = training images, D = pooled width, F = questionnaire features, K = classes.
+patients say so. Images are encoded once for all recipes.
+N = training images, D = pooled width, F = questionnaire features, K = classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from dagster_project.lib.progress import silent
 if TYPE_CHECKING:
     import torch
 
+    from dagster_project.lib.demo.candidates import Recipe
     from dagster_project.lib.inference.architectures import SiglipMetadata
     from dagster_project.lib.inference.preprocess import Preprocess
     from dagster_project.lib.progress import OnProgress
@@ -63,13 +66,18 @@ class _Training:
     held_out: torch.Tensor
 
 
-def fit_model(
-    dataset_dir: Path, folder: Path, *, seed: int, on_progress: OnProgress = silent
+def fit_models(
+    dataset_dir: Path,
+    folders: Mapping[Recipe, Path],
+    *,
+    seed: int,
+    on_progress: OnProgress = silent,
 ) -> None:
-    """Fit the head on the train split of ``dataset_dir`` and write the artifact into ``folder``.
+    """Fit a head by each recipe on the train split of ``dataset_dir``; write the artifacts.
 
-    Images that do not open are left out; ``on_progress`` counts images encoded. Equal dataset and
-    seed give equal weights on one kind of machine, whatever its number of cores.
+    Images that do not open are left out; ``on_progress`` counts images encoded. Every head starts
+    from the same random state, so none depends on which others are fitted. Equal dataset and seed
+    give equal weights on one kind of machine, whatever its number of cores.
     """
     import torch
 
@@ -86,9 +94,15 @@ def fit_model(
         labels = dataset.given_labels(dataset_dir)
         rows = index.join(labels, on="image_uuid", how="left", maintain_order="left")
         pictures = [dataset_dir / path for path in rows["image_path"]]
-        recipe = preprocess.parse_preprocess(CONFIG)
-        _fit_head(module, _encoded(module, rows, pictures, recipe, on_progress=on_progress))
-    checkpoint.save_artifact(folder, module, config=CONFIG, schema=schema(), classes=CLASSES)
+        pixels = preprocess.parse_preprocess(CONFIG)
+        training = _encoded(module, rows, pictures, pixels, on_progress=on_progress)
+        start = torch.get_rng_state()
+        for recipe, folder in folders.items():
+            torch.set_rng_state(start)
+            _fit_head(module, training, recipe)
+            checkpoint.save_artifact(
+                folder, module, config=CONFIG, schema=schema(), classes=CLASSES
+            )
 
 
 @contextmanager
@@ -142,7 +156,7 @@ def _encoded(
     )
 
 
-def _fit_head(module: SiglipMetadata, rows: _Training) -> None:
+def _fit_head(module: SiglipMetadata, rows: _Training, recipe: Recipe) -> None:
     """Standardise, then descend until held-out patients stop gaining; keep their best epoch."""
     import torch
     from torch.nn import functional
@@ -156,18 +170,17 @@ def _fit_head(module: SiglipMetadata, rows: _Training) -> None:
     optimiser = torch.optim.AdamW(module.head.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
     target = functional.one_hot(rows.target, len(CLASSES)).float()
     fitted, held_out = (~rows.held_out).nonzero()[:, 0], rows.held_out.nonzero()[:, 0]
+    weight = _row_weights(rows, recipe)
     best, best_state, waited = float("inf"), module.head.state_dict(), 0
     for _ in range(MAX_EPOCHS):
-        for batch in torch.split(fitted[torch.randperm(len(fitted))], BATCH):
-            loss = functional.binary_cross_entropy_with_logits(
-                _varied_logits(module, rows, batch), target[batch]
-            )
+        for batch in torch.split(_epoch(fitted, weight, recipe), BATCH):
+            loss = _loss(_varied_logits(module, rows, batch), target[batch], recipe)
             optimiser.zero_grad()
             torch.autograd.backward(loss * len(CLASSES))
             optimiser.step()
         with torch.no_grad():
             logits = module.head_logits(rows.pooled[held_out], rows.production[held_out])
-            now = float(functional.binary_cross_entropy_with_logits(logits, target[held_out]))
+            now = float(_loss(logits, target[held_out], recipe, weight[held_out, None]))
         waited += 1
         if now < best:
             best, waited = now, 0
@@ -176,6 +189,41 @@ def _fit_head(module: SiglipMetadata, rows: _Training) -> None:
             break
     module.head.load_state_dict(best_state)
     module.head.requires_grad_(False)
+
+
+def _row_weights(rows: _Training, recipe: Recipe) -> torch.Tensor:
+    """(N,) 1, or the inverse of how many fitted rows have the row's class."""
+    import torch
+
+    if not recipe.class_balanced:
+        return torch.ones(len(rows.target))
+    counts = torch.bincount(rows.target[~rows.held_out], minlength=len(CLASSES))
+    return (1 / counts.clamp(min=1))[rows.target]
+
+
+def _epoch(fitted: torch.Tensor, weight: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """The rows of one epoch: each once, or as many drawn by ``weight`` with replacement."""
+    import torch
+
+    if recipe.class_balanced:
+        return fitted[torch.multinomial(weight[fitted], len(fitted), replacement=True)]
+    return fitted[torch.randperm(len(fitted))]
+
+
+def _loss(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    recipe: Recipe,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Mean binary cross-entropy of (B, K) logits as the recipe wants it; ``weight`` is (B, 1)."""
+    from torch.nn import functional
+
+    wanted = target * (1 - recipe.smoothing) + recipe.smoothing / len(CLASSES)
+    if not recipe.gamma:
+        return functional.binary_cross_entropy_with_logits(logits, wanted, weight=weight)
+    each = functional.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="none")
+    return ((logits.sigmoid() - wanted).abs() ** recipe.gamma * each).mean()
 
 
 def _start_from_concepts(module: SiglipMetadata) -> None:

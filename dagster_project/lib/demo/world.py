@@ -1,7 +1,7 @@
-"""Build the demo world on disk: dataset, model artifact, and the truth kept apart.
+"""Build the demo world on disk: dataset, model artifacts, and the truth kept apart.
 
 Belongs: files and folders of the world, and recognising a finished one.
-Does not: what is in them (``population``, ``drawing``, ``model``).
+Does not: what is in them (``population``, ``drawing``, ``model``, ``candidates``).
 Concept: a stamp claims the folder first and says "complete" last; a half-built world is built
 again, a finished one of the same size, seed and code is used as it is, anything else is not ours
 to delete.
@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib import files, tables
+from dagster_project.lib.demo.candidates import CANDIDATES, DEPLOYED
 from dagster_project.lib.demo.population import FULL, TRUTH_COLUMNS, WorldSize, population
 from dagster_project.lib.demo.seeds import stream
 from dagster_project.lib.errors import InputError
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     from dagster_project.lib.demo.drawing import Map
     from dagster_project.lib.progress import OnProgress
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raise when the same seed gives other bytes: worlds of older code are then built again."""
 SEED = 20261122
 STAMP = "world.json"
-PARTS = ("dataset", "model_bucket", "truth")
+PARTS = ("dataset", "model_bucket", "candidates", "truth")
 PATIENT_VARIATION, IMAGE_VARIATION = 0.15, 0.06
 
 
@@ -63,6 +64,11 @@ class World:
         return self.root / "model_bucket"
 
     @property
+    def candidates(self) -> Path:
+        """Model artifacts of the other recipes, a folder each by the recipe's name."""
+        return self.root / "candidates"
+
+    @property
     def truth_path(self) -> Path:
         """For the final scoring only."""
         return self.root / "truth" / "truth.parquet"
@@ -79,7 +85,7 @@ def build_world(
     size : ``FULL`` (about 4,000 images) or ``SMALL`` (about 400).
     seed : same size and seed, same bytes of images, tables and truth.
     on_progress : called with images done and to do: all are drawn, then those of the train split
-        are encoded for the head.
+        are encoded for the heads.
 
     Raises
     ------
@@ -97,7 +103,7 @@ def build_world(
         _write_dataset(
             folder, people, seed, lambda done, _, note="": on_progress(done, total, note)
         )
-    _write_model(root, seed, lambda done, _, note="": on_progress(drawn + done, total, note))
+    _write_models(root, seed, lambda done, _, note="": on_progress(drawn + done, total, note))
     _write_truth(root / "truth" / "truth.parquet", people)
     files.write_json(root / STAMP, {**stamp, "state": "complete"})
     return World(root, size.name, seed, reused=False)
@@ -190,11 +196,17 @@ def _copied(pixels: Map, image_uuid: str, seed: int) -> Map:
     return np.asarray(np.clip(cut * np.float32(rng.uniform(0.93, 1.07)), 0, 1))
 
 
-def _write_model(root: Path, seed: int, on_progress: OnProgress) -> None:
-    from dagster_project.lib.demo.model import fit_model
+def _write_models(root: Path, seed: int, on_progress: OnProgress) -> None:
+    from dagster_project.lib.demo.model import fit_models
 
-    with files.publish_folder(root / "model_bucket") as folder:
-        fit_model(root / "dataset", folder, seed=seed, on_progress=on_progress)
+    with (
+        files.publish_folder(root / "model_bucket") as deployed,
+        files.publish_folder(root / "candidates") as others,
+    ):
+        folders = {DEPLOYED: deployed, **{r: others / r.name for r in CANDIDATES}}
+        for folder in folders.values():
+            folder.mkdir(exist_ok=True)
+        fit_models(root / "dataset", folders, seed=seed, on_progress=on_progress)
 
 
 def _write_truth(path: Path, people: pl.DataFrame) -> None:

@@ -55,7 +55,8 @@ def test_the_truth_is_nowhere_in_the_dataset_or_the_model(
     planted = {"true_label", "is_noise", "is_garbage", "near_duplicate_of"}
     assert planted.isdisjoint(manifest.columns)
     assert tuple(truth.columns) == TRUTH_COLUMNS
-    assert not list(world.dataset_dir.rglob("*truth*")) + list(world.model_bucket.rglob("*truth*"))
+    for folder in (world.dataset_dir, world.model_bucket, world.candidates):
+        assert not list(folder.rglob("*truth*"))
 
 
 def test_file_names_and_jpeg_headers_name_no_class(world: World, truth: pl.DataFrame) -> None:
@@ -122,10 +123,11 @@ def test_same_seed_gives_the_same_bytes_of_images_tables_and_truth(
     assert hashes(again[0].truth_path.parent) == hashes(tiny.truth_path.parent)
 
 
-def test_same_seed_gives_the_same_model(
+def test_same_seed_gives_the_same_models(
     tiny: World, again: tuple[World, list[tuple[int, int]]]
 ) -> None:
     assert hashes(again[0].model_bucket) == hashes(tiny.model_bucket)
+    assert hashes(again[0].candidates) == hashes(tiny.candidates)
 
 
 def test_a_finished_world_is_used_as_it_is(tiny: World) -> None:
