@@ -39,6 +39,9 @@ class Recipe:
     class_balanced: bool = False
 
 
+FOLDER = "candidates"
+"""Of a world; each candidate's artifact is in a folder of its name."""
+
 DEPLOYED = Recipe("deployed")
 CANDIDATES = (
     Recipe("focal", ("focal_loss",), gamma=2.0),
@@ -47,17 +50,17 @@ CANDIDATES = (
 )
 
 
-def write_checkpoints(path: Path, folder: Path, *, seed: int) -> None:
-    """List the candidates under ``folder`` in a ``checkpoints.toml``, under the default rule.
+def write_checkpoints(path: Path, *, seed: int) -> None:
+    """List the candidates of the world at ``path``'s folder in a ``checkpoints.toml``.
 
-    The rule is written out: whoever opens the file sees what a verdict will rest on.
+    The default rule is written out: whoever opens the file sees what a verdict will rest on.
     """
     rule = Rule().model_dump()
     margins = rule.pop("margins")
     entries = [
         {
             "name": recipe.name,
-            "model": str(folder / recipe.name),
+            "model": f"{FOLDER}/{recipe.name}",
             "changed": list(recipe.changed),
             "seed": seed,
         }
@@ -70,5 +73,5 @@ def write_checkpoints(path: Path, folder: Path, *, seed: int) -> None:
 
 def _table(header: str, values: dict[str, Any]) -> str:
     """One TOML table: numbers, lists and strings are written there as in JSON."""
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     return "\n".join([header, *lines, ""])

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib import files, tables
-from dagster_project.lib.demo.candidates import CANDIDATES, DEPLOYED
+from dagster_project.lib.demo.candidates import CANDIDATES, DEPLOYED, FOLDER
 from dagster_project.lib.demo.population import FULL, TRUTH_COLUMNS, WorldSize, population
 from dagster_project.lib.demo.seeds import stream
 from dagster_project.lib.errors import InputError
@@ -34,7 +34,7 @@ CODE_VERSION = "2"
 """Raise when the same seed gives other bytes: worlds of older code are then built again."""
 SEED = 20261122
 STAMP = "world.json"
-PARTS = ("dataset", "model_bucket", "candidates", "truth")
+PARTS = ("dataset", "model_bucket", FOLDER, "truth")
 PATIENT_VARIATION, IMAGE_VARIATION = 0.15, 0.06
 
 
@@ -66,7 +66,7 @@ class World:
     @property
     def candidates(self) -> Path:
         """Model artifacts of the other recipes, a folder each by the recipe's name."""
-        return self.root / "candidates"
+        return self.root / FOLDER
 
     @property
     def truth_path(self) -> Path:
@@ -201,7 +201,7 @@ def _write_models(root: Path, seed: int, on_progress: OnProgress) -> None:
 
     with (
         files.publish_folder(root / "model_bucket") as deployed,
-        files.publish_folder(root / "candidates") as others,
+        files.publish_folder(root / FOLDER) as others,
     ):
         folders = {DEPLOYED: deployed, **{r: others / r.name for r in CANDIDATES}}
         for folder in folders.values():

@@ -12,6 +12,7 @@ from dagster_project.lib.demo.candidates import CANDIDATES, DEPLOYED, Recipe, wr
 from dagster_project.lib.demo.classes import CLASSES, frequencies
 from dagster_project.lib.demo.world import World
 from dagster_project.lib.inference import architectures, checkpoint
+from dagster_project.lib.scorecard.checkpoints import read_checkpoints
 from dagster_project.lib.scorecard.rule import Rule
 
 FOCAL, CLASS_BALANCED, SMOOTHED = CANDIDATES
@@ -163,16 +164,14 @@ def test_rows_are_weighed_by_the_counts_of_fitted_patients_only() -> None:
 
 
 def test_the_checkpoints_file_lists_every_candidate_under_the_rule_in_words(
-    world: World, tmp_path: Path
+    world: World,
 ) -> None:
-    path = tmp_path / "checkpoints.toml"
-    write_checkpoints(path, tmp_path / 'a "quoted" é😀', seed=7)
-    found = tomllib.loads(path.read_text(encoding="utf-8"))
-    assert Rule(**found["rule"]) == Rule()
-    assert [e["name"] for e in found["checkpoint"]] == [r.name for r in CANDIDATES]
-    assert found["checkpoint"][1] == {
-        "name": "class_balanced",
-        "model": str(tmp_path / 'a "quoted" é😀' / "class_balanced"),
-        "changed": ["class_balanced_sampler"],
-        "seed": 7,
-    }
+    path = world.root / "checkpoints.toml"
+    write_checkpoints(path, seed=7)
+    found = read_checkpoints(path)
+    assert found.rule == Rule()
+    assert Rule(**tomllib.loads(path.read_text())["rule"]) == Rule()
+    assert [(e.name, e.changed, e.seed) for e in found.entries] == [
+        (recipe.name, recipe.changed, 7) for recipe in CANDIDATES
+    ]
+    assert all((Path(e.model) / "best_model.pt").is_file() for e in found.entries)
