@@ -11,6 +11,7 @@ import fcntl
 import json
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +25,11 @@ import polars as pl
 
 from dagster_project.definitions import build_definitions
 from dagster_project.defs import jobs
-from dagster_project.defs.parquet_io import read_stored
+from dagster_project.defs.parquet_io import asset_key, read_stored
 from dagster_project.defs.probabilities import DUMPS, GPU_POOL, shard_keys
 from dagster_project.lib import progress, tables
 from dagster_project.lib.demo import scoring
+from dagster_project.lib.demo.candidates import CANDIDATES, write_checkpoints
 from dagster_project.lib.demo.population import FULL, WorldSize
 from dagster_project.lib.demo.reviewers import REVIEWERS, simulate_reviews
 from dagster_project.lib.demo.world import World, build_world, read_truth
@@ -36,7 +38,8 @@ from dagster_project.lib.files import write_text
 from dagster_project.lib.review.hand_out import SHEET, answer_name
 from dagster_project.settings import SETTINGS_FILE, Settings, load_settings, use_settings_of
 
-REMADE = ("dagster_home", "store", "label_drop", SETTINGS_FILE)
+CHECKPOINTS = "checkpoints.toml"
+REMADE = ("dagster_home", "store", "label_drop", CHECKPOINTS, SETTINGS_FILE)
 """What a second demo makes anew; the world itself is kept if it is whole."""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
@@ -82,6 +85,7 @@ def run_demo(root: Path, size: WorldSize = FULL) -> None:
             _say("4/6 mislabel candidates and tiers, on the noisy labels")
             _run(stage, jobs.REFIT_JOB)
             before = _snapshot(stage)
+            _say(f"    scorecard of the checkpoints: {_verdicts(before.scorecard)}")
             _say(f"    label sensor: {tick(stage)}")
             _run(stage, "image_issues_job")
             _say("    the first release is taken as deployed; the next is compared with it")
@@ -120,8 +124,9 @@ def _lock(root: Path) -> Iterator[None]:
         yield
 
 
-def _prepare(root: Path) -> Settings:
+def _prepare(world: World) -> Settings:
     """Remove what an earlier demo left (no stale slot or run can hold this one up), then set up."""
+    root = world.root
     for name in REMADE:
         path = root / name
         if path.is_dir():
@@ -134,12 +139,14 @@ def _prepare(root: Path) -> Settings:
         text = package_files("dagster_project").joinpath(name).read_text(encoding="utf-8")
         write_text(home / name, text)
     (root / "label_drop").mkdir()
+    write_checkpoints(root / CHECKPOINTS, seed=world.seed)
     given = load_settings()
     values = {
         "MODEL_URI": root / "model_bucket",
         "DATASET_DIR": root / "dataset",
         "LABELS_URI": root / "label_drop",
         "TIER_REFIT_STORE": root / "store",
+        "TIER_REFIT_CHECKPOINTS": root / CHECKPOINTS,
         "NUM_SHARDS": given.num_shards if "num_shards" in given.model_fields_set else SHARDS,
         "TIER_REFIT_PACKET_SIZE": PACKET_SIZE,
         "TIER_REFIT_MAX_THRESHOLD_CHANGE": MAX_CHANGE,
@@ -167,16 +174,31 @@ def _instance(root: Path, settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 def _sync_and_dump(stage: Stage) -> None:
-    _say("2/6 model artifact and dataset")
+    _say("2/6 the model in service, checkpoints that could replace it, and the dataset")
     _run(stage, "model_sync_job")
+    _run(stage, "checkpoint_sync_job")
     _run(stage, "dataset_job")
     keys = shard_keys(stage.settings)
-    todo = [(asset, key) for asset in DUMPS.values() for key in keys]
-    _say(f"3/6 probabilities, {len(keys)} shards a split")
+    names = ", ".join(recipe.name for recipe in CANDIDATES)
+    _say(f"3/6 probabilities, {len(keys)} shards a split; of {names} for the test split only")
+    _dump(stage, jobs.DUMP_JOB, [[asset] for asset in DUMPS.values()])
+    _dump(
+        stage,
+        jobs.CHECKPOINT_DUMP_JOB,
+        [[f"{recipe.name}/{DUMPS['test']}" for recipe in CANDIDATES]],
+    )
+
+
+def _dump(stage: Stage, job: str, selections: Sequence[Sequence[str]]) -> None:
+    """Each selection of ``job``, shard by shard."""
+    todo = [(assets, key) for assets in selections for key in shard_keys(stage.settings)]
+    shards = sum(len(assets) for assets, _ in todo)
+    done = 0
     with progress.bar("dumping", "shard") as show:
-        for done, (asset, key) in enumerate(todo, start=1):
-            _run(stage, jobs.DUMP_JOB, assets=[asset], partition=key)
-            show(done, len(todo))
+        for assets, key in todo:
+            _run(stage, job, assets=assets, partition=key)
+            done += len(assets)
+            show(done, shards)
 
 
 def _run(
@@ -189,7 +211,7 @@ def _run(
     """One run in this process; its log goes to the instance."""
     definition = stage.definitions.resolve_job_def(job)
     if assets is not None:
-        definition = definition.get_subset(asset_selection={dg.AssetKey(a) for a in assets})
+        definition = definition.get_subset(asset_selection={asset_key(a) for a in assets})
     result = definition.execute_in_process(
         instance=stage.instance,
         partition_key=partition,
@@ -244,13 +266,15 @@ class Snapshot:
     report: dict[str, Any]
     labels: pl.DataFrame
     flagged: pl.DataFrame
+    scorecard: dict[str, Any]
 
 
 def _snapshot(stage: Stage) -> Snapshot:
     report = json.loads(read_stored(stage.settings, "tier_report").metadata["report"])
     labels = read_stored(stage.settings, "cleaned_labels").frame
     judged = read_stored(stage.settings, "mislabel_candidates").frame
-    return Snapshot(report, labels, judged.filter("flagged"))
+    card = json.loads(read_stored(stage.settings, "checkpoint_scorecard").metadata["card"])
+    return Snapshot(report, labels, judged.filter("flagged"), card)
 
 
 def _land_reviews(stage: Stage, world: World) -> int:
@@ -289,6 +313,7 @@ def _closing_tables(stage: Stage, world: World, before: Snapshot, run_id: str) -
         _tier_lines(before.report, after.report),
         _planted_lines(world, before, after),
         _estimated_lines(stage, world, before),
+        _checkpoint_lines(after.scorecard),
         _recomputed_lines(stage, run_id),
     ]
     return "\n" + "\n\n".join("\n".join(lines) for lines in parts)
@@ -368,6 +393,32 @@ def _estimated_lines(stage: Stage, world: World, before: Snapshot) -> list[str]:
     return lines
 
 
+def _verdicts(card: dict[str, Any]) -> str:
+    """One word a candidate."""
+    judged = [row for row in card["configs"] if row["verdict"]]
+    return ", ".join(f"{row['config']} {row['verdict']}" for row in judged)
+
+
+def _checkpoint_lines(card: dict[str, Any]) -> list[str]:
+    """Which checkpoint to ship, on the labels in force: a line and a sentence each."""
+    lines = [
+        f"{'checkpoint, by reviewed labels':34}{'top-1':>8}{'balanced':>10}"
+        f"{'difference, 95 %':>26}  verdict"
+    ]
+    for row in card["configs"]:
+        name = row["config"]
+        start = f"  {name:32}{_percent(row['top1']):>8}{_percent(row['balanced_accuracy']):>10}"
+        if row["verdict"] is None:
+            lines.append(start)
+            continue
+        change = card["comparisons"][name]["differences"]["balanced_accuracy"]
+        lines.append(f"{start}{_points(change):>26}  {row['verdict']}")
+        lines += textwrap.wrap(
+            row["sentence"], 92, initial_indent=" " * 4, subsequent_indent=" " * 4
+        )
+    return lines
+
+
 def _recomputed_lines(stage: Stage, run_id: str) -> list[str]:
     """Materializations of every asset, in all and in the refit, read from the event log."""
     graph = stage.definitions.resolve_asset_graph()
@@ -385,7 +436,7 @@ def _recomputed_lines(stage: Stage, run_id: str) -> list[str]:
         count = len(stage.instance.fetch_materializations(key, limit=1000).records)
         if count:
             lines.append(f"{name:34}{count:>14}{'again' if name in in_refit else '-':>15}")
-        dumped_again += name in DUMPS.values() and name in in_refit
+        dumped_again += name.endswith(tuple(DUMPS.values())) and name in in_refit
     total = len(lines) - 1
     lines.append(
         f"{len(in_refit)} of {total} assets recomputed, {dumped_again} shards dumped again"
@@ -400,6 +451,7 @@ def _where_to_look(root: Path, settings: Settings, seconds: float) -> str:
         "releases/latest/report.html": "the release as a page whose thresholds can be moved",
         "releases/latest/report.md": "the same in words",
         "report/tier_thresholds.png": "coverage curve with the thresholds marked",
+        "report/scorecard/scorecard.md": "which checkpoint to ship, and why",
         "report/mislabels/test/": "candidates, worst first, with their picture",
         "report/image_issues/": "garbage, copies, contradicting copies, clusters",
         "packets/": "the blind packet: unzip one, double-click index.html",
@@ -421,6 +473,15 @@ def _where_to_look(root: Path, settings: Settings, seconds: float) -> str:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
+
+
+def _points(change: dict[str, float | None]) -> str:
+    """A difference of shares and its interval, in percentage points."""
+    ends = [change[end] for end in ("estimate", "low", "high")]
+    if None in ends:
+        return "-"
+    estimate, low, high = (100 * end for end in ends if end is not None)
+    return f"{estimate:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _say(text: str) -> None:

@@ -164,9 +164,10 @@ def test_rows_are_weighed_by_the_counts_of_fitted_patients_only() -> None:
 
 
 def test_the_checkpoints_file_lists_every_candidate_under_the_rule_in_words(
-    world: World,
+    world: World, tmp_path: Path
 ) -> None:
-    path = world.root / "checkpoints.toml"
+    (tmp_path / "candidates").symlink_to(world.candidates)
+    path = tmp_path / "checkpoints.toml"
     write_checkpoints(path, seed=7)
     found = read_checkpoints(path)
     assert found.rule == Rule()
