@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+_NO_FIT = "No temperature"
+_COLUMNS = ("n", "n_patients", "temperature", "nll_before", "nll_after", "ece", "ece_debiased")
+
+
 @dataclass(frozen=True)
 class Forecasts:
     """Top probabilities and whether they came true, in the order of ``image_uuid``.
@@ -69,19 +73,22 @@ def forecasts(scored: pl.DataFrame) -> Forecasts:
     )
 
 
-def calibration_summary(scored: pl.DataFrame, thresholds: Mapping[str, float]) -> dict[str, Any]:
+def calibration_summary(
+    scored: pl.DataFrame, thresholds: Mapping[str, float] | None
+) -> dict[str, Any]:
     """Every statistic of calibration and ranking of the top probability, as plain JSON.
 
     Parameters
     ----------
     scored : (N,) rows with ``image_uuid``, ``patient_id``, ``score``, ``top1``; any order.
-    thresholds : ``confident`` and ``refer``, in [0, 1].
+    thresholds : ``confident`` and ``refer``, in [0, 1]; None: nothing is mapped.
 
     Returns
     -------
     ``estimand`` (always ``images``), ``n``, ``n_patients``; ``ece``, ``ece_debiased``,
     ``ece_debiased_squared`` (signed); ``temperature``, ``temperature_ci95``, ``nll_before``,
-    ``nll_after``, ``n_clipped``; ``mapped_thresholds`` (``confident``, ``refer``; null without T);
+    ``nll_after``, ``n_clipped``; ``mapped_thresholds`` (``confident``, ``refer``; null without T or
+    thresholds);
     ``aurc``, ``e_aurc``, ``augrc``; ``reliability``, one row a bin (``n``, ``n_patients``,
     ``mean_score``, ``accuracy``, ``low``, ``high``); ``notes``, sentences for the reader. What is
     undefined is null, and a note says why. The same for any order of rows.
@@ -104,7 +111,7 @@ def calibration_summary(scored: pl.DataFrame, thresholds: Mapping[str, float]) -
         "n_clipped": fit.n_clipped,
         "mapped_thresholds": {
             side: None
-            if fit.temperature is None
+            if fit.temperature is None or thresholds is None
             else map_threshold(float(thresholds[side]), fit.temperature)
             for side in ("confident", "refer")
         },
@@ -112,6 +119,35 @@ def calibration_summary(scored: pl.DataFrame, thresholds: Mapping[str, float]) -
         "reliability": found.rows(),
         "notes": _notes(rows, found.right.n.size, error, fit),
     }
+
+
+def temperature_table(summaries: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
+    """One row a model: its temperature, and the calibration that it is judged by.
+
+    Parameters
+    ----------
+    summaries : name -> :func:`calibration_summary`.
+
+    Returns
+    -------
+    (M,) ``config, n, n_patients, temperature, low, high`` (approximate, 95 %), ``nll_before,
+    nll_after, ece, ece_debiased, confident, refer`` (thresholds once tempered), ``note`` (why there
+    is no temperature); what is undefined is null.
+    """
+    rows = [
+        {
+            **{name: found[name] for name in _COLUMNS},
+            **dict(zip(("low", "high"), found["temperature_ci95"] or (None, None), strict=True)),
+            **found["mapped_thresholds"],
+            "config": config,
+            "note": next((note for note in found["notes"] if note.startswith(_NO_FIT)), None),
+        }
+        for config, found in summaries.items()
+    ]
+    whole, text = {"n": pl.Int64, "n_patients": pl.Int64}, {"note": pl.String}
+    numbers = ("temperature", "low", "high", *_COLUMNS[3:], "confident", "refer")
+    schema = {"config": pl.String, **whole, **dict.fromkeys(numbers, pl.Float64), **text}
+    return pl.DataFrame(rows, schema=schema)
 
 
 def _notes(rows: Forecasts, bins: int, error: CalibrationError, fit: TemperatureFit) -> list[str]:
@@ -132,7 +168,7 @@ def _notes(rows: Forecasts, bins: int, error: CalibrationError, fit: Temperature
             "be told from noise on these rows."
         )
     if fit.reason is not None:
-        notes.append(f"No temperature: {fit.reason}.")
+        notes.append(f"{_NO_FIT}: {fit.reason}.")
     if fit.n_clipped:
         notes.append(
             f"{fit.n_clipped} of {rows.score.size} scores entered the fit of the temperature as "
