@@ -108,16 +108,18 @@ def _temperature(listed: Checkpoints) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[StoredTable]:
         """How over-confident the top probability is, and what tempering would change."""
         from dagster_project.lib.calibration.pictures import reliability_png
-        from dagster_project.lib.calibration.summary import calibration_summary, temperature_table
+        from dagster_project.lib.calibration.summary import (
+            forecast_summary,
+            forecasts,
+            temperature_table,
+        )
         from dagster_project.lib.tiers.scored_rows import score_rows
 
         tables = _tables(listed, dumps, dataset_index, settings)
         scored = {
             name: score_rows(table, _labels(cleaned_labels)) for name, table in tables.items()
         }
-        deployed = deployed_thresholds(settings)
-        at = None if deployed is None else deployed.as_dict()
-        found = {name: calibration_summary(rows, at) for name, rows in scored.items()}
+        found = {name: forecast_summary(forecasts(rows)) for name, rows in scored.items()}
         table = temperature_table(found)
         png = reliability_png(scored[listed.baseline], found[listed.baseline]["temperature"])
         fitted = {name: of["temperature"] for name, of in found.items()}

@@ -73,27 +73,39 @@ def forecasts(scored: pl.DataFrame) -> Forecasts:
     )
 
 
-def calibration_summary(
-    scored: pl.DataFrame, thresholds: Mapping[str, float] | None
-) -> dict[str, Any]:
+def calibration_summary(scored: pl.DataFrame, thresholds: Mapping[str, float]) -> dict[str, Any]:
     """Every statistic of calibration and ranking of the top probability, as plain JSON.
 
     Parameters
     ----------
     scored : (N,) rows with ``image_uuid``, ``patient_id``, ``score``, ``top1``; any order.
-    thresholds : ``confident`` and ``refer``, in [0, 1]; None: nothing is mapped.
+    thresholds : ``confident`` and ``refer``, in [0, 1].
 
     Returns
     -------
     ``estimand`` (always ``images``), ``n``, ``n_patients``; ``ece``, ``ece_debiased``,
     ``ece_debiased_squared`` (signed); ``temperature``, ``temperature_ci95``, ``nll_before``,
-    ``nll_after``, ``n_clipped``; ``mapped_thresholds`` (``confident``, ``refer``; null without T or
-    thresholds);
+    ``nll_after``, ``n_clipped``; ``mapped_thresholds`` (``confident``, ``refer``; null without T);
     ``aurc``, ``e_aurc``, ``augrc``; ``reliability``, one row a bin (``n``, ``n_patients``,
     ``mean_score``, ``accuracy``, ``low``, ``high``); ``notes``, sentences for the reader. What is
     undefined is null, and a note says why. The same for any order of rows.
     """
-    rows = forecasts(scored)
+    found = forecast_summary(forecasts(scored))
+    t = found["temperature"]
+    mapped = {
+        side: None if t is None else map_threshold(float(thresholds[side]), t)
+        for side in ("confident", "refer")
+    }
+    return {**found, "mapped_thresholds": mapped}
+
+
+def forecast_summary(rows: Forecasts) -> dict[str, Any]:
+    """All of :func:`calibration_summary` that needs no thresholds.
+
+    Parameters
+    ----------
+    rows : in an order that does not depend on the input, because sums of floats do on theirs.
+    """
     found = reliability(rows.score, rows.correct, rows.patient)
     error = calibration_error(found)
     fit = fit_temperature(rows.score, rows.correct, rows.patient)
@@ -109,12 +121,6 @@ def calibration_summary(
         "nll_before": fit.nll_before,
         "nll_after": fit.nll_after,
         "n_clipped": fit.n_clipped,
-        "mapped_thresholds": {
-            side: None
-            if fit.temperature is None or thresholds is None
-            else map_threshold(float(thresholds[side]), fit.temperature)
-            for side in ("confident", "refer")
-        },
         **asdict(areas(*tied_counts(rows.score, rows.correct))),
         "reliability": found.rows(),
         "notes": _notes(rows, found.right.n.size, error, fit),
@@ -126,34 +132,32 @@ def temperature_table(summaries: Mapping[str, Mapping[str, Any]]) -> pl.DataFram
 
     Parameters
     ----------
-    summaries : name -> :func:`calibration_summary`.
+    summaries : name -> :func:`forecast_summary`.
 
     Returns
     -------
     (M,) ``config, n, n_patients, temperature, low, high`` (approximate, 95 %), ``nll_before,
-    nll_after, ece, ece_debiased, confident, refer`` (thresholds once tempered), ``note`` (why there
-    is no temperature); what is undefined is null.
+    nll_after, ece, ece_debiased, note`` (why there is no temperature); what is undefined is null.
     """
     rows = [
         {
             **{name: found[name] for name in _COLUMNS},
             **dict(zip(("low", "high"), found["temperature_ci95"] or (None, None), strict=True)),
-            **found["mapped_thresholds"],
             "config": config,
             "note": next((note for note in found["notes"] if note.startswith(_NO_FIT)), None),
         }
         for config, found in summaries.items()
     ]
-    whole, text = {"n": pl.Int64, "n_patients": pl.Int64}, {"note": pl.String}
-    numbers = ("temperature", "low", "high", *_COLUMNS[3:], "confident", "refer")
-    schema = {"config": pl.String, **whole, **dict.fromkeys(numbers, pl.Float64), **text}
+    whole = {"config": pl.String, "n": pl.Int64, "n_patients": pl.Int64}
+    numbers = ("temperature", "low", "high", *_COLUMNS[3:])
+    schema = {**whole, **dict.fromkeys(numbers, pl.Float64), "note": pl.String}
     return pl.DataFrame(rows, schema=schema)
 
 
 def _notes(rows: Forecasts, bins: int, error: CalibrationError, fit: TemperatureFit) -> list[str]:
     notes = [
-        "Of the top probability as a forecast that the top class is right, against the given labels"
-        " and on the rows themselves: T is fitted and judged on the same rows.",
+        "Of the top probability as a forecast that the top class is right, against the labels in"
+        " force and on the rows themselves: T is fitted and judged on the same rows.",
         f"Intervals: {proportion.METHOD} (bins); sandwich by patient, approximate (temperature).",
     ]
     if not rows.known:
