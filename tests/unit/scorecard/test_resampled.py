@@ -60,6 +60,8 @@ def test_blocks_of_resamples_do_not_show(monkeypatch: pytest.MonkeyPatch) -> Non
     whole = found(answers)
     monkeypatch.setattr(resampled, "_BLOCK", 7)
     assert found(answers) == whole
+    monkeypatch.setattr(resampled, "_CELLS", 1)  # more patients than may be held
+    assert found(answers) == whole
 
 
 def test_sums_are_of_whole_numbers() -> None:
