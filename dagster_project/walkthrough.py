@@ -78,7 +78,7 @@ def run_demo(root: Path, size: WorldSize = FULL) -> None:
         _say(f"1/6 demo world in {root}")
         with progress.bar("drawing", "image") as show:
             world = build_world(root, size, on_progress=show)
-        settings = _prepare(root)
+        settings = _prepare(world)
         with _instance(root, settings) as instance:
             stage = Stage(build_definitions(settings), instance, settings)
             _sync_and_dump(stage)
