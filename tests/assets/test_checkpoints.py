@@ -1,7 +1,7 @@
 """Checkpoints beside the model in service: their lineage, when they are compared, what they move.
 
 The dumps are stand-ins; that equal bytes are never dumped twice is driven with the real dump in
-``tests/integration/test_checkpoints.py``.
+``tests/integration/test_chain.py``.
 """
 
 from __future__ import annotations
