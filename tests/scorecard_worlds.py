@@ -1,81 +1,56 @@
-"""A small world of three checkpoints: one better, one that loses a class, on the same photographs.
-
-Belongs: tables and labels that several tests of the scorecard share.
-Does not: expected verdicts (each test counts its own).
-"""
+"""Small worlds for the scorecard's tests: several configurations on the same labelled images."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from dagster_project.lib import tables
-from dagster_project.lib.probability_table import ProbabilityTable
-from dagster_project.lib.scorecard.answers import Answers, same_rows
-from dagster_project.lib.scorecard.checkpoints import Checkpoint, Checkpoints
+from dagster_project.lib.scorecard.answers import Answers
 
-CLASSES = ("acne", "eczema", "psoriasis")
-NAMES = ("baseline", "focal", "collapsed")
-N = 600
-"""Three photographs a patient; 201 of acne, 201 of eczema, 198 of psoriasis."""
-
-IDS = [f"i{i:03d}" for i in range(N)]
-PATIENTS = [f"p{i // 3:03d}" for i in range(N)]
-TRUE = np.arange(N) // 3 % 3
+NAMES = "abcdefghijklmnopqrstuvwxyz"
 
 
-def labels() -> pl.DataFrame:
-    """True labels."""
-    return pl.DataFrame({"image_uuid": IDS, "label": [CLASSES[i] for i in TRUE]})
-
-
-def mistaken() -> pl.DataFrame:
-    """Labels before cleaning: all eczema was called acne, as ``collapsed`` calls it."""
-    return labels().with_columns(pl.col("label").replace("eczema", "acne"))
-
-
-def table(name: str, classes: Sequence[str] = CLASSES) -> ProbabilityTable:
-    """What one checkpoint answered; of more classes than three the others are never seen."""
-    rng = np.random.default_rng(7)
-    right = {"baseline": 0.6, "focal": 0.95, "collapsed": 0.6}[name]
-    shown = np.where(rng.random(N) < right, TRUE, (TRUE + 1) % 3)
-    if name == "collapsed":
-        shown = np.where(shown == 1, 0, shown)
-    sure = np.where(shown == TRUE, rng.uniform(0.6, 0.95, N), rng.uniform(0.4, 0.7, N))
-    probs = np.full((N, len(classes)), 0.05)
-    probs[np.arange(N), shown] = sure
-    frame = pl.DataFrame({"image_uuid": IDS, "patient_id": PATIENTS})
-    return ProbabilityTable(tuple(classes), frame, {"probs": probs.astype(np.float32)})
-
-
-def answers(names: Sequence[str] = NAMES, classes: Sequence[str] = CLASSES) -> Answers:
-    """All of them on the true labels."""
-    return same_rows({name: table(name, classes) for name in names}, labels())
-
-
-def checkpoints(names: Sequence[str] = NAMES) -> Checkpoints:
-    """Each a lever of its own; the first is the baseline."""
-    return Checkpoints(
-        tuple(
-            Checkpoint(name, f"/models/{name}", () if i == 0 else (name,), seed=1, baseline=i == 0)
-            for i, name in enumerate(names)
-        )
+def answers_of(
+    true: Sequence[int],
+    probs: Mapping[str, Any],
+    patient: Sequence[int] | None = None,
+    *,
+    classes: int | None = None,
+) -> Answers:
+    """Answers with classes ``a, b...``; without patients every image is its own."""
+    rows = {name: np.asarray(values, dtype=np.float64) for name, values in probs.items()}
+    of = np.arange(len(true)) if patient is None else np.unique(patient, return_inverse=True)[1]
+    k = classes or next(iter(rows.values())).shape[1]
+    return Answers(
+        classes=tuple(NAMES[:k]),
+        image_uuid=pl.Series("image_uuid", [f"i{at:05d}" for at in range(len(true))]),
+        patient=of.astype(np.int64),
+        n_patients=int(of.max()) + 1,
+        patients_known=patient is not None,
+        true=np.asarray(true, dtype=np.int64),
+        probs=rows,
     )
 
 
-def write_table(path: Path, found: ProbabilityTable, rows: slice = slice(None)) -> Path:
-    """Rows of a table as a parquet file."""
-    made = pa.table(
-        {
-            **{name: found.frame[name][rows].to_list() for name in found.frame.columns},
-            "probs": pa.array(found.views["probs"][rows].tolist(), pa.list_(pa.float32())),
-        }
-    )
-    pq.write_table(tables.with_metadata(made, {"classes": json.dumps(found.classes)}), path)
-    return path
+def answering(predicted: Sequence[int], k: int) -> npt.NDArray[np.float64]:
+    """(N, K) probabilities that name these classes: .6, the next class .3, the rest 0."""
+    at = np.arange(len(predicted))
+    values = np.zeros((len(predicted), k))
+    values[at, predicted] = 0.6
+    values[at, (np.asarray(predicted) + 1) % k] = 0.3
+    return values
+
+
+def seeded(n: int = 240, k: int = 4, images: int = 3, configs: int = 3) -> Answers:
+    """Configurations that differ on some images; a rare last class; images of a patient alike."""
+    rng = np.random.default_rng(5)
+    patient = np.arange(n) // images
+    true = np.minimum(rng.geometric(0.5, n) - 1, k - 1)
+    shared = rng.normal(size=(n, k)) + 1.5 * np.eye(k)[true]
+    logits = {f"c{at}": shared + 0.7 * rng.normal(size=(n, k)) for at in range(configs)}
+    probs = {name: 1 / (1 + np.exp(-x)) for name, x in logits.items()}
+    return answers_of(true.tolist(), probs, patient.tolist())

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from matplotlib.figure import Figure
-from scorecard_worlds import CLASSES, NAMES, answers, checkpoints, mistaken
+from report_worlds import CLASSES, NAMES, answers, checkpoints, mistaken
 
 from dagster_project.lib import pictures as house
 from dagster_project.lib.errors import InputError

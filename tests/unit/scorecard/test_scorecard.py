@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from scorecard_worlds import CLASSES, NAMES, N, answers, checkpoints, labels, mistaken
+from report_worlds import CLASSES, NAMES, N, answers, checkpoints, labels, mistaken
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.scorecard.answers import Answers

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scorecard_worlds import N, labels, mistaken, table, write_table
+from report_worlds import N, labels, mistaken, table, write_table
 
 from dagster_project import cli
 from dagster_project.cli_arguments import named_paths
