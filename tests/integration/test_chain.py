@@ -192,7 +192,7 @@ def test_a_second_demo_does_not_hang_on_a_slot_that_a_killed_one_held(
         assert claim.is_claimed
     run_demo(again, SMALL)
     out = capsys.readouterr().out
-    assert "16 of 28 assets recomputed, 0 shards dumped again" in out
+    assert "16 of 25 assets recomputed, 0 shards dumped again" in out
     assert "threshold confident" in out
 
 
