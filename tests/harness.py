@@ -230,6 +230,9 @@ def probabilities(rows: pl.DataFrame, model: str, n_shards: int, checkpoint: str
             "image_uuid": rows["image_uuid"].to_list(),
             "patient_id": rows["patient_id"].to_list(),
             "probs": pa.array([v.tolist() for v in values], pa.list_(pa.float32(), len(CLASSES))),
+            "probs_production_plain": pa.array(
+                [v.tolist()[::-1] for v in values], pa.list_(pa.float32(), len(CLASSES))
+            ),
             "error": pa.nulls(rows.height, pa.string()),
         }
     )

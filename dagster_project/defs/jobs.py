@@ -73,8 +73,12 @@ def refit_checks(with_scorecard: bool) -> list[dg.AssetCheckKey]:
 def build_jobs(
     artifacts: Sequence[dg.AssetKey] = (), dumps: Iterable[dg.AssetKey] = ()
 ) -> list[Any]:
-    """All jobs, by what people call them; two more where checkpoints are listed (their keys)."""
+    """All jobs, by what people call them; two more where checkpoints are listed (their keys).
+
+    Without a checkpoint there is nothing to compare: a refit has no scorecard then.
+    """
     listed = _checkpoint_jobs(artifacts, dumps) if artifacts else []
+    refit = (*REFIT, *TRAIN_SIDE, *(SCORECARD if artifacts else ()))
     assets = dg.AssetSelection.assets
     checks = dg.AssetSelection.checks
     in_process = dg.in_process_executor
@@ -99,7 +103,7 @@ def build_jobs(
         ),
         dg.define_asset_job(
             REFIT_JOB,
-            assets(*REFIT, *TRAIN_SIDE, *SCORECARD) | checks(*REFIT_CHECKS),
+            assets(*refit) | checks(*REFIT_CHECKS),
             description="Everything that depends on labels, and nothing else.",
             executor_def=in_process,
         ),

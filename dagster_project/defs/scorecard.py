@@ -129,7 +129,7 @@ def _temperature(listed: Checkpoints) -> dg.AssetsDefinition:
             metadata={
                 **_plotted(listed, "temperature", fitted),
                 "temperature": show.table(table),
-                **show.picture(png, f"temperature_{listed.baseline}", settings),
+                **show.picture(png, f"reliability_{listed.baseline}", settings),
             },
         )
 
@@ -307,6 +307,7 @@ def _shown(card: Mapping[str, Any], table: "pl.DataFrame", settings: Settings) -
         "rule_sha256": card["rule_sha256"],
         "scorecard": show.table(table.select(_COLUMNS)),
         "verdicts": show.reasons(sentences or [_summary(card, [], [])]),
+        "report": _note(card),
         **show.link(folder / "scorecard.md", settings),
         **show.link(folder / "scorecard.csv", settings),
         **{
@@ -315,3 +316,11 @@ def _shown(card: Mapping[str, Any], table: "pl.DataFrame", settings: Settings) -
             for key, value in show.published_picture(f"{FOLDER}/{name}", settings).items()
         },
     }
+
+
+def _note(card: Mapping[str, Any]) -> dg.MetadataValue[Any]:
+    """``scorecard.md`` without its pictures, which metadata have beside it."""
+    from dagster_project.lib.scorecard.words import scorecard_note
+
+    lines = scorecard_note(card).splitlines()
+    return dg.MetadataValue.md("\n".join(line for line in lines if not line.startswith("![")))

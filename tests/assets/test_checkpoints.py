@@ -1,12 +1,13 @@
 """Checkpoints beside the model in service: their lineage, when they are compared, what they move.
 
 The dumps are stand-ins; that equal bytes are never dumped twice is driven with the real dump in
-``tests/integration/test_checkpoints.py``.
+``tests/integration/test_chain.py``.
 """
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -143,3 +144,85 @@ def test_a_checkpoint_that_cannot_be_compared_stays_out_of_the_refit(compared: H
     assert compared.settings.checkpoints is not None
     compared.settings.checkpoints.write_text("[[checkpoint")
     assert "checkpoints.toml: not TOML" in left_out()
+
+
+def verdicts(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+    [found] = [
+        e for e in result.get_asset_check_evaluations() if e.check_name == "checkpoint_verdicts"
+    ]
+    assert found.severity == dg.AssetCheckSeverity.WARN
+    return found
+
+
+def card_of(harness: Harness) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads(harness.stored("checkpoint_scorecard").metadata["card"])
+    return card
+
+
+def versions(harness: Harness) -> list[str]:
+    events = [
+        harness.instance.get_latest_materialization_event(dg.AssetKey(name))
+        for name in jobs.SCORECARD
+    ]
+    made = [event.asset_materialization for event in events if event]
+    return [(event.tags or {})["dagster/data_version"] for event in made if event]
+
+
+def agree(harness: Harness, from_score: float = 0.4) -> dg.RunRequest:
+    """A reader lands what the model in service says, or else the next class where it is unsure."""
+    rows = []
+    for key in ("00", "01", "02"):
+        shard = tables.read_arrow(table_path(harness.settings, "test_probabilities", key))
+        for uuid, row in zip(*(shard[c].to_pylist() for c in ("image_uuid", "probs")), strict=True):
+            top = row.index(max(row)) + (max(row) < from_score)
+            rows.append((uuid, "ann", CLASSES[top % len(CLASSES)]))
+    harness.drop("ann.csv", rows)
+    return harness.request()
+
+
+def test_labels_that_land_make_the_scorecard_again_and_no_shard(compared: Harness) -> None:
+    """The checkpoints answer at random here: rejected, and the refit goes through all the same."""
+    dumped = {asset: compared.count(asset) for asset in (FOCAL, AGAIN, "test_probabilities")}
+    result = compared.run_request(agree(compared))
+    assert result.success
+    assert {asset: compared.count(asset) for asset in dumped} == dumped
+    assert {compared.count(name) for name in jobs.SCORECARD} == {1}
+    assert isinstance(compared.tick(), str), "fitted: nothing more is asked for"
+    shown, card = compared.metadata("checkpoint_scorecard"), card_of(compared)
+    rows = {row["config"]: row for row in card["configs"]}
+    assert list(rows) == ["deployed", "focal", "again"]
+    assert shown["baseline"] == card["baseline"] == "deployed"
+    for name, row in rows.items():
+        assert shown[f"balanced_accuracy_{name}"] == row["balanced_accuracy"]
+        assert shown[f"top1_{name}"] == row["top1"]
+    assert card["labels"]["n_changed"] > 0
+    assert card["given"]["n"] == card["n"] == 60
+    check = verdicts(result)
+    assert not check.passed
+    assert check.metadata["focal"].value == f"REJECT: {rows['focal']['sentence']}"
+    assert str(check.description).startswith("rejected: focal, again; against deployed")
+    temperature, gain = compared.metadata("temperature"), compared.metadata("tta_gain")
+    assert temperature["temperature_deployed"] == rows["deployed"]["temperature"]
+    gained = card["tta"]["comparison"]["differences"]["top1"]["estimate"]
+    assert gain["tta_gain_top1_deployed"] == gained > 0
+    folder = compared.settings.report_dir / "scorecard"
+    assert {"scorecard.csv", "per_class.csv", "scorecard.md", "scorecard.json"} < {
+        path.name for path in folder.iterdir()
+    }
+    index = compared.stored("dataset_index").frame
+    ids = {*index["image_uuid"], *index["patient_id"]}
+    for name in jobs.SCORECARD:
+        text = str(compared.metadata(name))
+        assert not [i for i in ids if i in text], name
+    before = versions(compared)
+    assert compared.run_job("scorecard_job").success
+    assert versions(compared) == before, "equal inputs"
+
+
+def test_without_a_checkpoint_the_card_says_that_nothing_is_compared(fitted: Harness) -> None:
+    result = fitted.run_job("scorecard_job")
+    assert result.success
+    assert verdicts(result).passed
+    shown = fitted.metadata("checkpoint_scorecard")
+    assert "nothing is compared" in shown["verdicts"]
+    assert shown["top1_deployed"] == fitted.metadata("evaluation_summary")["top1"]
