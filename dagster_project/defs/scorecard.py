@@ -18,6 +18,7 @@ from dagster_project.defs.policy_config import policy_without_run_config
 from dagster_project.defs.probabilities import DUMPS, whole_dump
 from dagster_project.defs.release import deployed_thresholds
 from dagster_project.lib import progress
+from dagster_project.lib.errors import InputError
 from dagster_project.lib.files import canonical_json, digest
 from dagster_project.lib.scorecard.checkpoints import DEPLOYED, Checkpoints
 from dagster_project.lib.stored_table import StoredTable
@@ -84,7 +85,13 @@ def _tta_gain(listed: Checkpoints) -> dg.AssetsDefinition:
             if gain["comparison"]
         }
         return dg.MaterializeResult(
-            value=StoredTable.of(rows, {"gain": canonical_json(found)}),
+            value=StoredTable.of(
+                rows,
+                {
+                    "gain": canonical_json(found),
+                    "basis": canonical_json(_basis(cleaned_labels, tables)),
+                },
+            ),
             data_version=dg.DataVersion(digest(found)),
             metadata={
                 **_plotted(listed, "tta_gain_top1", top1),
@@ -152,6 +159,11 @@ def _checkpoint_scorecard(listed: Checkpoints) -> dg.AssetsDefinition:
         from dagster_project.lib.scorecard.answers import same_rows
 
         tables = _tables(listed, dumps, dataset_index, settings)
+        basis = _basis(cleaned_labels, tables)
+        if json.loads(tta_gain.metadata["basis"]) != basis:
+            raise InputError(
+                "tta_gain is of other labels or models than the scorecard: run scorecard_job"
+            )
         answers = same_rows(tables, _labels(cleaned_labels))
         card = scorecard.make_scorecard(
             scorecard.ScorecardInputs(
@@ -172,10 +184,8 @@ def _checkpoint_scorecard(listed: Checkpoints) -> dg.AssetsDefinition:
             data_version=dg.DataVersion(digest(card)),
             metadata={
                 **_headline(listed, card),
-                "label_version": cleaned_labels.metadata["label_version"],
-                "models": dg.MetadataValue.json(
-                    {name: of.metadata["model_tree_hash"] for name, of in tables.items()}
-                ),
+                "label_version": basis["label_version"],
+                "models": dg.MetadataValue.json(basis["models"]),
                 **_shown(card, table, settings),
             },
         )
@@ -223,6 +233,14 @@ def _tables(
     return {
         name: whole_dump(dumps[f"{_INPUT}{name}"], index, checkpoints.SPLIT, settings, entry)
         for name, entry in entries.items()
+    }
+
+
+def _basis(cleaned_labels: StoredTable, tables: "Tables") -> dict[str, Any]:
+    """What a comparison stands on."""
+    return {
+        "label_version": cleaned_labels.metadata["label_version"],
+        "models": {name: table.metadata["model_tree_hash"] for name, table in tables.items()},
     }
 
 

@@ -217,6 +217,8 @@ def test_labels_that_land_make_the_scorecard_again_and_no_shard(compared: Harnes
     before = versions(compared)
     assert compared.run_job("scorecard_job").success
     assert versions(compared) == before, "equal inputs"
+    compared.dump(model=MODEL_A, checkpoint="focal")
+    assert not compared.run_job("scorecard_job", ["checkpoint_scorecard"]).success, "older gain"
 
 
 def test_without_a_checkpoint_the_card_says_that_nothing_is_compared(fitted: Harness) -> None:
