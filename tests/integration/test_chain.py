@@ -19,7 +19,9 @@ import pytest
 
 from dagster_project.definitions import build_definitions
 from dagster_project.defs.label_sensor import fitted_basis
+from dagster_project.defs.parquet_io import asset_key
 from dagster_project.lib import tables
+from dagster_project.lib.demo.candidates import CANDIDATES
 from dagster_project.lib.demo.population import SMALL
 from dagster_project.lib.inference import dump
 from dagster_project.lib.release.bundle import verify
@@ -62,7 +64,7 @@ def instance(root: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def materializations(instance: dg.DagsterInstance, asset: str) -> list[dg.EventLogRecord]:
-    return list(instance.fetch_materializations(dg.AssetKey(asset), limit=100).records)
+    return list(instance.fetch_materializations(asset_key(asset), limit=100).records)
 
 
 def test_a_demo_touches_nothing_outside_its_root(root: Path) -> None:
@@ -79,6 +81,32 @@ def test_every_shard_was_dumped_once_and_thresholds_were_fitted_twice(
     assert len(materializations(instance, "model_artifact")) == 1
     assert len(materializations(instance, "review_packet")) == 1
     assert len(materializations(instance, "tier_thresholds")) == 2
+
+
+def test_every_candidate_was_dumped_once_and_the_scorecard_followed_the_labels(
+    instance: dg.DagsterInstance, root: Path
+) -> None:
+    for recipe in CANDIDATES:
+        dumped = materializations(instance, f"{recipe.name}/test_probabilities")
+        assert sorted(str(record.partition_key) for record in dumped) == ["00", "01"]
+        assert len(materializations(instance, f"{recipe.name}/model_artifact")) == 1
+    cards, fits = (
+        [record.asset_materialization for record in materializations(instance, asset)]
+        for asset in ("checkpoint_scorecard", "tier_thresholds")
+    )
+    versions = [[m.metadata["label_version"].value for m in made if m] for made in (cards, fits)]
+    assert versions[0] == versions[1]
+    assert len(set(versions[0])) == 2
+    table = pl.read_csv(root / "store/report/scorecard/scorecard.csv")
+    assert table["config"].to_list() == ["deployed", *(recipe.name for recipe in CANDIDATES)]
+    assert table["verdict"].is_null().to_list() == [True, False, False, False]
+    models = [pl.read_parquet(p, columns=["probs"])["probs"] for p in dumps_of_shard(root, "00")]
+    assert len({str(model.to_list()) for model in models}) == 4
+
+
+def dumps_of_shard(root: Path, key: str) -> list[Path]:
+    """The test shard of the model in service and of every checkpoint."""
+    return sorted((root / "store/tables").rglob(f"test_probabilities/{key}.parquet"))
 
 
 def test_a_shard_says_how_it_went_and_on_what(instance: dg.DagsterInstance) -> None:
@@ -183,6 +211,7 @@ def test_a_second_demo_does_not_hang_on_a_slot_that_a_killed_one_held(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On a copy: it makes the instance anew."""
+    os.environ["NUM_SHARDS"] = "1"
     again = tmp_path / "demo"
     shutil.copytree(root, again, symlinks=True)
     with dg.DagsterInstance.from_config(str(again / "dagster_home")) as instance:
@@ -191,9 +220,13 @@ def test_a_second_demo_does_not_hang_on_a_slot_that_a_killed_one_held(
         claim = storage.claim_concurrency_slot("gpu", "a-run-that-was-killed", "step")
         assert claim.is_claimed
     run_demo(again, SMALL)
+    use_settings_of(root)  # a demo leaves its own in the environment
     out = capsys.readouterr().out
-    assert "16 of 25 assets recomputed, 0 shards dumped again" in out
+    assert "19 of 34 assets recomputed, 0 shards dumped again" in out
     assert "threshold confident" in out
+    told = out.partition("checkpoint, by reviewed labels")[2].splitlines()[1:5]
+    assert [line.split()[0] for line in told] == ["deployed", *(r.name for r in CANDIDATES)]
+    assert all(line.split()[-1] in ("KEEP", "NEUTRAL", "REJECT") for line in told[1:])
 
 
 @pytest.mark.usefixtures("root")
