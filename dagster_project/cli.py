@@ -329,12 +329,16 @@ def _tell_refusals(drop: Drop, options: argparse.Namespace) -> None:
 
 def _findings(folder: Path, cleaning: Cleaning) -> dict[str, Any]:
     """What the reviews taught about the frames of these packets, as ``review_findings`` has it."""
-    from dagster_project.lib.review.findings import SPLITS, Returned, review_findings
+    import polars as pl
+
+    from dagster_project.lib.review.findings import Returned, review_findings
     from dagster_project.lib.review.sample import read_packets, read_repeats
 
     packets, repeats = read_packets(folder), read_repeats(folder)
-    if any(not set(packet.design["split"]) & set(SPLITS) for packet in packets):
-        _note(f"{folder}: nothing is estimated from a packet of neither test nor train images")
+    if any(packet.design["split"].null_count() for packet in packets):
+        _note(f"{folder}: images of a data set without splits are called test images here")
+        split = pl.col("split").fill_null("test")
+        packets = [replace(one, design=one.design.with_columns(split)) for one in packets]
     return review_findings(Returned(packets, cleaning.cleaned, cleaning.drop.reviews, repeats))
 
 

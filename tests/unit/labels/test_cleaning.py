@@ -87,7 +87,7 @@ def test_repeats_of_a_packet_are_known_where_the_packets_are_given(
     assert cleaned(world)[0] == ("a", "eczema", "corrected", "consensus")
 
 
-def returned(world: Path, split: str = "test") -> None:
+def returned(world: Path, split: str | None = "test") -> None:
     """The hand-counted packet with its answers by two readers; one saw i00 again and hesitates."""
     frame, asked = packet(split).design.drop("asked"), list(JUDGED)
     key = [*((uuid, uuid, "drawn") for uuid in asked), ("q17", "i00", "repeat")]
@@ -138,16 +138,15 @@ def test_a_refused_file_leaves_what_the_others_taught(
     assert (world / "out" / "review_findings.json").is_file()
 
 
-def test_of_a_packet_without_splits_it_says_that_nothing_is_estimated(
+def test_images_of_a_packet_without_splits_are_called_test_images(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    returned(world, split="")
+    returned(world, split=None)
     assert run("--packets", "packets") == 0
     said = capsys.readouterr()
-    assert "Test: no packet asks about the test split." in said.out
-    assert said.err == (
-        "packets: nothing is estimated from a packet of neither test nor train images\n"
-    )
+    assert "Test: 32.5 % (95 %: " in said.out
+    told = "packets: images of a data set without splits are called test images here\n"
+    assert said.err == told
 
 
 def test_a_packet_that_cannot_be_read_is_exit_2_and_nothing_written(
