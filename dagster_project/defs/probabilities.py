@@ -5,6 +5,7 @@ Does not: the forward pass, segments, identity (``lib.inference``).
 """
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,7 +15,7 @@ from dagster_project.defs.parquet_io import table_metadata, table_path
 from dagster_project.lib import progress
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.progress import OnProgress
-from dagster_project.lib.stored_table import StoredTable
+from dagster_project.lib.stored_table import Metadata, StoredTable
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 GPU_POOL = "gpu"
 DUMPS = {"test": "test_probabilities", "train": "train_probabilities"}
 """Split -> asset."""
+MEND = "run dump_job"
 
 
 def shard_keys(settings: Settings) -> list[str]:
@@ -149,7 +151,8 @@ def whole_dump(
     problems = completeness_problems(tables, ids, settings.num_shards, settings.max_error_share)
     if problems:
         raise InputError(f"{DUMPS[split]}: {'; '.join(problems)}")
-    return from_arrow(tables)
+    table = from_arrow(tables)
+    return replace(table, metadata=Metadata(table.metadata, DUMPS[split], MEND))
 
 
 def dumped_classes(settings: Settings) -> tuple[str, ...]:
@@ -168,15 +171,15 @@ def dumped_model(settings: Settings) -> str:
     return _dumped(settings)["model_tree_hash"]
 
 
-def _dumped(settings: Settings) -> dict[str, str]:
+def _dumped(settings: Settings) -> Metadata:
     """The metadata of the first test shard that is there."""
     from dagster_project.lib import tables
 
     for key in shard_keys(settings):
         path = table_path(settings, DUMPS["test"], key)
         if path.is_file():
-            return tables.read_metadata(path)
-    raise InputError("no test shard has been dumped; run dump_job")
+            return Metadata(tables.read_metadata(path), DUMPS["test"], MEND)
+    raise InputError(f"no test shard has been dumped; {MEND}")
 
 
 def build_dump_check(split: str, dump: dg.AssetsDefinition) -> dg.AssetChecksDefinition:

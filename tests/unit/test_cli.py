@@ -470,12 +470,10 @@ def test_a_target_that_cannot_be_met_is_exit_3_and_nothing_written(run: Run, giv
 # image issues
 
 
-def test_image_issues_writes_each_kind_and_decodes_nothing_twice(
-    run: Run, given: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def copies() -> None:
+    """A data set of one picture twice, of two patients and with two labels; no splits."""
     from PIL import Image
-
-    from dagster_project.lib.image_issues import fingerprints
 
     Path("data").mkdir()
     rng = np.random.default_rng(0)
@@ -485,6 +483,14 @@ def test_image_issues_writes_each_kind_and_decodes_nothing_twice(
     rows = [("i000", "a.png", "p0", "acne"), ("i001", "b.png", "p1", "tinea")]
     names = ["image_uuid", "image_path", "patient_id", "label"]
     pl.DataFrame(rows, schema=names, orient="row").write_csv("data/manifest.csv")
+
+
+@pytest.mark.usefixtures("copies")
+def test_image_issues_writes_each_kind_and_decodes_nothing_twice(
+    run: Run, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dagster_project.lib.image_issues import fingerprints
+
     Path("data/splits.csv").write_text("patient_id,split\np0,train\np1,test\n")
     arguments = ["image-issues", "--dataset-dir", "data", "--out", "out"]
     code, out, _ = run(*arguments, "--probs", given / "probs.parquet")
@@ -504,6 +510,27 @@ def test_image_issues_writes_each_kind_and_decodes_nothing_twice(
     code, _, err = run(*arguments, "--embeddings", "gone.parquet", "--out", "other")
     assert (code, err) == (2, "tier-refit: gone.parquet: no such file\n")
     assert not Path("other").exists()
+
+
+@pytest.mark.usefixtures("copies")
+def test_image_issues_without_splits_say_all_but_leaks(run: Run) -> None:
+    arguments = ["image-issues", "--dataset-dir", "data", "--out", "out"]
+    Path("data/splits.csv").write_text("patient_id,split\np0,train\np1,test\n")
+    assert run(*arguments)[0] == 0
+    assert Path("out/leakage.csv").is_file()
+    Path("data/splits.csv").unlink()
+    code, out, err = run(*arguments)
+    assert code == 0
+    told = "data: no splits.csv or splits.parquet, so leaks across splits are not known"
+    assert err.splitlines()[0] == told
+    assert "exact_duplicates: 1\n" in out
+    assert "images_leaking: not looked for\n" in out
+    assert "conflicting_duplicates: 1\n" in out
+    counts = json.loads(Path("out/image_issues.json").read_text())
+    assert (counts["images_leaking"], counts["pairs_across_patients"]) == (None, 1)
+    assert not [path.name for path in Path("out").glob("leakage.*")]
+    pairs = tables.read_table(Path("out/exact_duplicates.csv"), ["across_splits"])
+    assert pairs["across_splits"].to_list() == [None]
 
 
 # mislabels
