@@ -72,7 +72,8 @@ def other_policy(wanted: str, fitted: str | None, file: "Path | None") -> str:
     if fitted is None or wanted == fitted:
         return ""
     name = "the built-in policy" if file is None else f"the policy file {file.name}"
-    return f"{name} is {wanted[:SHORT]} where policy {fitted[:SHORT]} was fitted"
+    by = f"{wanted[:SHORT]} where policy {fitted[:SHORT]} was fitted"
+    return f"{name}, by which a refit goes, is {by}"
 
 
 def unreadable_policy(error: Exception) -> str:
@@ -82,11 +83,11 @@ def unreadable_policy(error: Exception) -> str:
 
 def nothing_new(wanted: "Basis", drop: "Drop", policy: str) -> str:
     """Wanted is fitted. ``policy``: how it is another one, else empty; told of, starts nothing."""
-    by_hand = "a changed policy starts none by itself: run refit_job"
-    told = f". But {policy}; {by_hand}, or the next refit goes by it" if policy else f"; {by_hand}"
+    but = f". But {policy}" if policy else ""
     return (
         f"thresholds are already fitted on what is there: {_whole(wanted, drop)}. The next tick "
-        f"compares again; new or other reviews start a refit{told}.{left_out(drop)}"
+        "compares again; new or other reviews start a refit; a changed policy starts none by "
+        f"itself: run refit_job{but}.{left_out(drop)}"
     )
 
 

@@ -188,7 +188,7 @@ def test_a_changed_policy_is_told_of_by_its_hash_and_starts_nothing_by_itself(
     text = fitted.settings.policy.read_text()
     fitted.settings.policy.write_text(text.replace("0.4", "0.5"))
     new = policy_sha256(read_policy(fitted.settings.policy))[:12]
-    told = f"the policy file policy.json is {new} where policy {old} was fitted"
+    told = f"policy.json, by which a refit goes, is {new} where policy {old} was fitted"
     for _ in range(2):
         skips(fitted, "already fitted", told, "starts none by itself: run refit_job")
     fitted.drop("ann.csv", votes(fitted, 3))
@@ -210,11 +210,12 @@ def test_a_policy_that_was_fitted_by_run_config_is_told_of_as_what_the_next_refi
     assert made.success
     by_run_config = fitted.metadata("tier_thresholds")["policy_sha256"][:12]
     told = f"where policy {by_run_config} was fitted"
-    skips(fitted, "already fitted", "the policy file policy.json is", told, "the next refit")
+    skips(fitted, "already fitted", "But the policy file policy.json, by which a refit goes", told)
     no_file = fitted.settings.model_copy(update={"policy": None})
-    assert policy_note(fitted.instance, no_file).startswith(
-        f"the built-in policy is {policy_sha256(DEFAULT_POLICY)[:12]} {told}"
+    built_in = (
+        f"the built-in policy, by which a refit goes, is {policy_sha256(DEFAULT_POLICY)[:12]}"
     )
+    assert policy_note(fitted.instance, no_file) == f"{built_in} {told}"
 
 
 def test_a_refit_by_hand_after_two_failures_ends_the_wait(ready: Harness) -> None:
