@@ -22,6 +22,8 @@ from harness import write_dataset
 
 from dagster_project import cli
 from dagster_project.lib import model_store, tables
+from dagster_project.lib.mislabels.candidates import IN_SAMPLE_WORD
+from dagster_project.lib.mislabels.weak_classes import weak_classes_picture
 from dagster_project.lib.release import bundle
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
@@ -548,6 +550,9 @@ def test_mislabels_writes_its_files(run: Run, given: Path) -> None:
     weak = pl.read_csv("out/weak_classes.csv")
     assert weak["class"].to_list() == list(CLASSES)
     assert weak["n_test"].sum() == N
+    # issue rate beside F1: the very table, drawn
+    drawn = weak_classes_picture(weak, words=IN_SAMPLE_WORD[None])
+    assert Path("out/weak_classes.png").read_bytes() == drawn
     issues = pl.read_csv("out/label_issues.csv")
     assert issues.columns == [
         *("image_uuid", "patient_id", "given_label", "predicted_label", "quality"),
