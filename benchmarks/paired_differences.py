@@ -1,7 +1,7 @@
 """Whether a paired difference keeps its promises: false alarms of the test, coverage of intervals.
 
-Run ``python benchmarks/paired_differences.py [DRAWS]`` (about three minutes for 2,000). Three images
-a patient that share their fate, as photographs of one person do.
+Run ``python benchmarks/paired_differences.py [DRAWS]`` (about three minutes for 2,000). Three
+images a patient that share their fate, as photographs of one person do.
 
 1. One difference: two checkpoints that are equally good. McNemar's test by images beside z by
    patient, at 5 % and at the 0.2 % that Holm asks of the first of 25 classes.
