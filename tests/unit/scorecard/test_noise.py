@@ -14,7 +14,6 @@ from dagster_project.lib.scorecard.answers import Answers
 from dagster_project.lib.scorecard.comparison import ClassDifference, Comparison, Verdict
 from dagster_project.lib.scorecard.noise import (
     Noise,
-    _holm,
     from_joint,
     from_reviews,
     noise_flips,
@@ -308,9 +307,3 @@ def test_noise_of_other_classes_is_refused() -> None:
     other = Noise(("acne", "eczema"), np.eye(2), 0.0, 1, "a test", NOBODY)
     with pytest.raises(InputError, match="other classes"):
         noise_flips(answers(6), "base", {}, {}, Rule(), other)
-
-
-def test_holm_by_hand() -> None:
-    assert _holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
-    assert _holm([0.9, 0.8]) == [1.0, 1.0]
-    assert _holm([]) == []
