@@ -347,7 +347,7 @@ def _p(estimate: float | None, error: float) -> float | None:
 def _row(config: str, word: Word, said: Mapping[Word, int], noise: Noise) -> dict[str, Any]:
     draws = sum(said.values())
     shares = {name: (count / draws if draws else None) for name, count in said.items()}
-    other = 1 - said[word] / draws if draws else 0.0
+    other = (draws - said[word]) / draws if draws else 0.0
     flips = "would" if other > WOULD else "could" if other > COULD else "stands"
     return {
         "config": config,

@@ -11,9 +11,10 @@ from comparisons import difference
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.scorecard.answers import Answers
-from dagster_project.lib.scorecard.comparison import ClassDifference, Comparison, Verdict
+from dagster_project.lib.scorecard.comparison import ClassDifference, Comparison, Verdict, Word
 from dagster_project.lib.scorecard.noise import (
     Noise,
+    _row,
     from_joint,
     from_reviews,
     noise_flips,
@@ -182,6 +183,21 @@ def test_heavy_noise_turns_a_keep_and_a_collapse_survives_light_noise() -> None:
     assert isinstance(shares, dict)
     assert sum(shares.values()) == pytest.approx(1)
     assert str(heavy["better"]["sentence"]).startswith("KEEP would flip: with labels redrawn at 66")
+
+
+@pytest.mark.parametrize(
+    ("same", "flips"),
+    [
+        pytest.param(95, "stands", id="exactly_five_per_cent_otherwise"),
+        pytest.param(94, "could", id="more_than_that"),
+        pytest.param(50, "could", id="exactly_half"),
+        pytest.param(49, "would", id="more_than_half"),
+    ],
+)
+def test_a_verdict_could_flip_above_a_twentieth_and_would_above_half(same: int, flips: str) -> None:
+    said: dict[Word, int] = {"KEEP": same, "NEUTRAL": 100 - same, "REJECT": 0}
+    row = _row("better", "KEEP", said, symmetric(0.1))
+    assert (row["flips"], row["would_flip"]) == (flips, flips == "would")
 
 
 def test_the_same_rows_give_the_same_draws() -> None:
