@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 DRAWS = 1000
 
 _BLOCK = 64
-"""Resamples at a time: their counts by patient stay in the processor's cache."""
+"""Resamples at a time at most; more are slower, because their counts leave the cache."""
+
+_CELLS = 4_000_000
+"""Counts (patient, resample) that are held at a time: 32 MB, or one resample."""
 
 Interval = tuple[float, float]
 
@@ -98,8 +101,9 @@ def intervals(
 def _resamples(n_patients: int, draws: int, seed: int) -> Iterator[Ints]:
     """(P, at most _BLOCK) how often each patient was drawn; a draw does not depend on the block."""
     rng = np.random.default_rng(seed)
-    for first in range(0, draws, _BLOCK):
-        counts = np.empty((n_patients, min(_BLOCK, draws - first)), dtype=np.int64)
+    block = max(1, min(_BLOCK, _CELLS // n_patients))
+    for first in range(0, draws, block):
+        counts = np.empty((n_patients, min(block, draws - first)), dtype=np.int64)
         for draw in range(counts.shape[1]):
             drawn = rng.integers(n_patients, size=n_patients)
             counts[:, draw] = np.bincount(drawn, minlength=n_patients)
