@@ -194,6 +194,10 @@ def test_a_second_demo_does_not_hang_on_a_slot_that_a_killed_one_held(
     out = capsys.readouterr().out
     assert "16 of 25 assets recomputed, 0 shards dumped again" in out
     assert "threshold confident" in out
+    truth = pl.read_parquet(again / "truth" / "truth.parquet")
+    garbage, copies = truth["is_garbage"].sum(), truth["near_duplicate_of"].count()
+    assert f"{garbage} of {garbage} garbage images called no skin, and 0 others" in out
+    assert f" of {copies} cropped copies found, and 0 other pairs" in out
 
 
 @pytest.mark.usefixtures("root")
