@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dagster_project.lib.labels.drop import Drop
     from dagster_project.lib.probability_table import ProbabilityTable
     from dagster_project.lib.review.packet import PacketDesign, PacketSource
+    from dagster_project.lib.tiers.thresholds import Thresholds
 
 Command = Callable[[argparse.Namespace], None]
 Arguments = Callable[[argparse.ArgumentParser], None]
@@ -403,6 +404,41 @@ def refit(options: argparse.Namespace) -> None:
         raise RefusedError(f"nothing deployable written: {'; '.join(result.blocked)}")
 
 
+def scorecard(options: argparse.Namespace) -> None:
+    """Which training recipe is worth shipping: checkpoints on the same rows, by a declared rule."""
+    from dagster_project.lib.scorecard import publish, words
+    from dagster_project.lib.scorecard.inputs import ScorecardFiles, read_inputs
+    from dagster_project.lib.scorecard.scorecard import make_scorecard
+    from dagster_project.lib.tiers.policy import DEFAULT_POLICY, read_policy
+    from dagster_project.lib.tiers.thresholds import read_deployed
+
+    _check_writable(options.out)
+    out = publish.prepare_out(options.out)
+    _check_writable(out.parent)  # an existing folder is replaced there
+    files = ScorecardFiles(
+        probs=cli_arguments.named_paths(options.probs),
+        baseline=options.baseline,
+        labels=options.labels,
+        given_labels=options.given_labels,
+        classes=options.classes,
+        checkpoints=options.checkpoints,
+    )
+    policy = read_policy(options.policy) if options.policy else DEFAULT_POLICY
+    deployed = read_deployed(options.deployed) if options.deployed else _deployed_now()
+    with progress.bar("read", "step") as show:
+        inputs = read_inputs(files, thresholds=deployed, policy=policy, on_progress=show)
+    with progress.bar("scorecard", "step") as show:
+        card = make_scorecard(inputs, on_progress=show)
+    publish.write_scorecard(card, inputs.answers, out)
+    if options.json:
+        print(publish.scorecard_json(card), end="")
+    else:
+        print("\n".join([*words.verdict_lines(card), str(out)]))
+    rejected = [row["config"] for row in card["configs"] if row["verdict"] == "REJECT"]
+    if options.fail and rejected:
+        raise RefusedError(f"{', '.join(rejected)}: REJECT; {out / 'scorecard.md'} says why")
+
+
 def verify(options: argparse.Namespace) -> None:
     """Whether a release is still what was released and signed; each fault on a line."""
     from dagster_project.lib.release.bundle import read_sums
@@ -527,6 +563,12 @@ _COMMANDS: tuple[tuple[Command, Arguments, str], ...] = (
         cli_arguments.refit,
         "tier-refit refit --probs p0.parquet p1.parquet --labels cleaned.csv "
         "--policy policy.json --out release",
+    ),
+    (
+        scorecard,
+        cli_arguments.scorecard,
+        "tier-refit scorecard --probs baseline=b.parquet --probs focal=f0.parquet f1.parquet "
+        "--labels cleaned.csv --out scorecard",
     ),
     (verify, cli_arguments.verify, "tier-refit verify store/releases/current --recompute"),
     (
@@ -676,12 +718,8 @@ def _check_writable(folder: Path) -> None:
 def _refit_options(options: argparse.Namespace) -> dict[str, Any]:
     """What a refit needs besides files, as plain JSON that its ``run.json`` records."""
     from dagster_project.lib.tiers.policy import DEFAULT_POLICY
-    from dagster_project.lib.tiers.thresholds import known_or_none
 
-    settings = load_settings()
-    deployed = known_or_none(
-        settings.deployed_confident, settings.deployed_refer, settings.deployed_possible_item
-    )
+    settings, deployed = load_settings(), _deployed_now()
     return {
         "policy": DEFAULT_POLICY.model_dump(mode="json"),  # unless there is a policy file
         "deployed": None if deployed is None else deployed.as_dict(),  # unless there is a file
@@ -689,6 +727,16 @@ def _refit_options(options: argparse.Namespace) -> dict[str, Any]:
         "subgroups": None if options.subgroups is None else list(options.subgroups),
         "max_change": settings.max_threshold_change,
     }
+
+
+def _deployed_now() -> Thresholds | None:
+    """The thresholds in service, as the environment says; None where it does not."""
+    from dagster_project.lib.tiers.thresholds import known_or_none
+
+    settings = load_settings()
+    return known_or_none(
+        settings.deployed_confident, settings.deployed_refer, settings.deployed_possible_item
+    )
 
 
 if __name__ == "__main__":

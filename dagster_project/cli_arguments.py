@@ -7,6 +7,8 @@ Does not: what a command does (``cli``).
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from dagster_project.lib.errors import InputError
@@ -206,13 +208,48 @@ def refit(command: argparse.ArgumentParser) -> None:
         metavar="F",
         help="count the looks at these rows in this file; default: not counted",
     )
-    command.add_argument("--policy", type=Path, help="tier policy JSON; default: the built-in one")
-    command.add_argument(
-        "--deployed", type=Path, help="thresholds.json in service; default: the environment"
-    )
+    _policy_arguments(command)
     command.add_argument(
         "--reviewed", action="store_true", help="these labels are reviewed, not provisional"
     )
+
+
+def scorecard(command: argparse.ArgumentParser) -> None:
+    """Of ``tier-refit scorecard``."""
+    command.add_argument(
+        "--probs",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="NAME=P",
+        help="a configuration and its probability parquet file; files that follow without a name "
+        "are further shards of it",
+    )
+    command.add_argument(
+        "--baseline",
+        metavar="NAME",
+        help="what the others are compared with; default: what --checkpoints says, else the first",
+    )
+    command.add_argument(
+        "--labels", type=Path, help="image_uuid, label in force; default: those in P"
+    )
+    command.add_argument(
+        "--given-labels",
+        type=Path,
+        metavar="F",
+        help="the labels before they were cleaned: the same table on them, side by side",
+    )
+    command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
+    command.add_argument(
+        "--checkpoints",
+        type=Path,
+        metavar="F",
+        help="checkpoints.toml: what was changed, seeds, and the rule; default: the built-in rule",
+    )
+    _policy_arguments(command)
+    command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    command.add_argument("--json", action="store_true", help="also everything as JSON on stdout")
+    command.add_argument("--fail", action="store_true", help="exit 3 if one is REJECTed")
 
 
 def verify(command: argparse.ArgumentParser) -> None:
@@ -299,6 +336,13 @@ def _table_arguments(command: argparse.ArgumentParser, *, needs_out: bool = True
     command.add_argument("-o", "--out", type=Path, required=needs_out, help="output folder")
 
 
+def _policy_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--policy", type=Path, help="tier policy JSON; default: the built-in one")
+    command.add_argument(
+        "--deployed", type=Path, help="thresholds.json in service; default: the environment"
+    )
+
+
 def _row_ids_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--row-ids",
@@ -312,6 +356,29 @@ def _release_argument(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument(
         name, type=Path, metavar="DIR", help="a release, or the output folder of refit"
     )
+
+
+def named_paths(values: Sequence[str]) -> dict[str, list[Path]]:
+    """``NAME=FILE`` and files that follow -> files by name, in the order of the names.
+
+    A name that comes again goes on; a file without a name before it is an error. ``a/b=c`` is a
+    file: a name has no slash.
+
+    >>> named_paths(["focal=f0.parquet", "f1.parquet", "base=b=1.parquet"])["base"]
+    [PosixPath('b=1.parquet')]
+    """
+    found: dict[str, list[Path]] = {}
+    last: str | None = None
+    for value in values:
+        named = _NAMED.fullmatch(value)
+        last, file = (named["name"], named["file"]) if named else (last, value)
+        if last is None or not file:
+            raise InputError(f"--probs {value}: expected NAME=FILE, such as focal=focal.parquet")
+        found.setdefault(last, []).append(Path(file).expanduser())
+    return found
+
+
+_NAMED = re.compile(r"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)=(?P<file>.*)", re.DOTALL)
 
 
 def _shard(text: str) -> tuple[int, int]:

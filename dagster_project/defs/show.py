@@ -33,11 +33,18 @@ def picture(png: bytes, name: str, settings: Settings) -> dict[str, dg.MetadataV
 
 
 def published_picture(name: str, settings: Settings) -> dict[str, dg.MetadataValue[Any]]:
-    """A picture that an upstream asset published, shown again; nothing if it is not there."""
+    """A drawing that was published before, shown again; nothing if it is not there.
+
+    A large one is inline in fewer colours, if that makes it small enough.
+    """
+    from dagster_project.lib.pictures import fewer_colours
+
     path = settings.report_dir / f"{name}.png"
     if not path.is_file():
         return {}
     data = path.read_bytes()
+    if len(data) > MAX_INLINE_BYTES:
+        data = fewer_colours(data)
     shown = inline(data, name) if len(data) <= MAX_INLINE_BYTES else {}
     return {**shown, **link(path, settings)}
 

@@ -14,12 +14,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from dagster_project.lib.errors import InputError
+from dagster_project.lib.errors import InputError, some
 
 CHUNK = 1 << 20
 
@@ -171,6 +171,41 @@ def _remove(temp: Path) -> None:
         shutil.rmtree(temp, ignore_errors=True)
     else:
         temp.unlink(missing_ok=True)
+
+
+def replaceable(out: Path, ours: Callable[[Path], Collection[str]], maker: str) -> Path:
+    """``out`` for :func:`replace_folder`, absolute and with links followed; before any work.
+
+    If a run was killed while it replaced this output, the earlier one is moved back first.
+
+    Parameters
+    ----------
+    ours : names in the existing folder that ``maker`` wrote, and may replace.
+    maker : for the message: ``a refit``.
+
+    Raises
+    ------
+    InputError
+        ``out`` is a file, a folder with anything else in it, or one that cannot be replaced: the
+        working folder, or a mount point.
+    """
+    out = out.resolve()
+    if Path.cwd().is_relative_to(out) or out.is_mount():
+        raise InputError(
+            f"{out}: the working folder or a mount point cannot be replaced; "
+            "pass --out a folder inside it"
+        )
+    restore_folder(out)
+    if not out.exists():
+        return out
+    if not out.is_dir():
+        raise InputError(f"{out}: is a file, a folder is needed; pass another --out")
+    foreign = sorted({path.name for path in out.iterdir()} - set(ours(out)))
+    if foreign:
+        raise InputError(
+            f"{out}: holds {some(foreign)}, not written by {maker}; pass another --out folder"
+        )
+    return out
 
 
 def _put_aside(path: Path) -> Path:

@@ -49,3 +49,20 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def fewer_colours(data: bytes, colours: int = 128) -> bytes:
+    """A drawing's PNG with a palette: a third of the bytes, and no difference that one would see.
+
+    For where a picture is stored several times over; a photograph would show it. The palette spans
+    the colours instead of following how often each occurs: a rare one is what a drawing is about.
+    """
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as drawn:
+        kept = drawn.convert("RGB").quantize(
+            colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
+    kept.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

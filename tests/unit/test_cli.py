@@ -30,7 +30,7 @@ from dagster_project.lib.tiers.thresholds import ENV_NAMES
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
 COMMANDS = (
     *("sync", "dump", "mislabels", "image-issues", "folds", "packet", "reviews", "refit"),
-    *("check-model", "demo"),
+    *("scorecard", "check-model", "demo"),
 )
 N = 240
 
@@ -883,6 +883,7 @@ def test_a_fault_of_ours_is_not_disguised(monkeypatch: pytest.MonkeyPatch) -> No
 OUTPUTS = {
     "refit": ["refit", "--probs", "{labelled}", "--out", "{out}"],
     "mislabels": ["mislabels", "--probs", "{labelled}", "--out", "{out}"],
+    "scorecard": ["scorecard", "--probs", "a={labelled}", "--out", "{out}"],
     "image-issues": ["image-issues", "--dataset-dir", ".", "--out", "{out}"],
     "sync": ["sync", ".", "{out}"],
     "dump": [

@@ -106,13 +106,15 @@ def test_a_wrong_value_in_the_file_is_refused_too(home: Path) -> None:
 def test_relative_paths_become_absolute_and_uris_stay(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("DATASET_DIR", "TIER_REFIT_STORE", "TIER_REFIT_POLICY", "LABELS_URI"):
+    files = ("TIER_REFIT_POLICY", "TIER_REFIT_CHECKPOINTS")
+    for name in ("DATASET_DIR", "TIER_REFIT_STORE", *files, "LABELS_URI"):
         monkeypatch.setenv(name, f"x/{name}")
     monkeypatch.setenv("MODEL_URI", "s3://bucket/models/v7/")
     settings = load_settings()
     assert settings.dataset_dir == bare / "x" / "DATASET_DIR"
     assert settings.store == bare / "x" / "TIER_REFIT_STORE"
     assert settings.policy == bare / "x" / "TIER_REFIT_POLICY"
+    assert settings.checkpoints == bare / "x" / "TIER_REFIT_CHECKPOINTS"
     assert settings.labels_uri == str(bare / "x" / "LABELS_URI")
     assert settings.model_uri == "s3://bucket/models/v7/"
     assert settings.report_dir == settings.store / "report"
@@ -138,7 +140,14 @@ def test_an_unset_list_of_null_fields_is_not_an_empty_one() -> None:
 
 @pytest.mark.parametrize(
     "field",
-    ["packet_split", "policy", "deployed_confident", "deployed_refer", "deployed_possible_item"],
+    [
+        "packet_split",
+        "policy",
+        "checkpoints",
+        "deployed_confident",
+        "deployed_refer",
+        "deployed_possible_item",
+    ],
 )
 def test_an_empty_value_is_none_where_none_means_something(
     monkeypatch: pytest.MonkeyPatch, field: str

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import polars as pl
 
+    from dagster_project.lib.calibration.reliability import Reliability
     from dagster_project.lib.calibration.summary import Forecasts
 
 
@@ -52,10 +53,54 @@ def reliability_png(scored: pl.DataFrame, temperature: float | None = None) -> b
     return house.png(figure)
 
 
+def draw_before_after(axes: Any, rows: Forecasts, temperature: float | None) -> None:
+    """Both diagrams in one, for small multiples: a temperature moves each bin sideways only.
+
+    It keeps the order of the scores, and so the bins and what is right in them. Dots with intervals
+    are as served, hollow squares are tempered; null draws the served scores alone.
+    """
+    served = reliability(rows.score, rows.correct, rows.patient)
+    axes.plot([0, 1], [0, 1], color=house.INK, linestyle="--", linewidth=0.9, label="calibrated")
+    _bins(axes, served, "as served: bin of equal mass, 95 % by patient (approximate)")
+    said = f"ECE {calibration_error(served).ece:.3f}"
+    if temperature is not None:
+        tempered = reliability(temper(rows.score, temperature), rows.correct, rows.patient)
+        if tempered.mean_score.size == served.mean_score.size:
+            moved = [served.mean_score, tempered.mean_score]
+            axes.plot(moved, [served.right.rate] * 2, color=house.REFER, linewidth=0.8, zorder=1)
+        axes.plot(
+            tempered.mean_score,
+            tempered.right.rate,
+            "s",
+            markersize=5,
+            color=house.WRONG,
+            markerfacecolor="none",
+            label="tempered, fitted on these images (not served)",
+        )
+        said += f", tempered {calibration_error(tempered).ece:.3f}\ntemperature {temperature:.2f}"
+    axes.annotate(said, (0.97, 0.03), xycoords="axes fraction", ha="right", fontsize=8)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+
+
 def _diagram(axes: Any, rows: Forecasts, score: npt.NDArray[np.float64], title: str) -> None:
     found = reliability(score, rows.correct, rows.patient)
     error = calibration_error(found)
     axes.plot([0, 1], [0, 1], color=house.INK, linestyle="--", linewidth=0.9, label="calibrated")
+    _bins(axes, found, "bin of equal mass, 95 % by patient (approximate)")
+    debiased = "-" if error.ece_debiased is None else f"{error.ece_debiased:.3f}"
+    axes.annotate(
+        f"ECE {error.ece:.3f}\ndebiased (L2) {debiased}\nimages {rows.score.size:,}",
+        (0.03, 0.97),
+        xycoords="axes fraction",
+        va="top",
+        fontsize=8,
+        color=house.INK,
+    )
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.set_title(title, fontsize=9)
+
+
+def _bins(axes: Any, found: Reliability, label: str) -> None:
     rate = found.right.rate
     # no interval (one patient) is drawn as a dot alone
     reach = np.nan_to_num(np.stack([rate - found.right.low, found.right.high - rate]))
@@ -68,19 +113,8 @@ def _diagram(axes: Any, rows: Forecasts, score: npt.NDArray[np.float64], title: 
         color=house.CONFIDENT,
         elinewidth=1.2,
         capsize=2,
-        label="bin of equal mass, 95 % by patient (approximate)",
+        label=label,
     )
-    debiased = "-" if error.ece_debiased is None else f"{error.ece_debiased:.3f}"
-    axes.annotate(
-        f"ECE {error.ece:.3f}\ndebiased (L2) {debiased}\nimages {rows.score.size:,}",
-        (0.03, 0.97),
-        xycoords="axes fraction",
-        va="top",
-        fontsize=8,
-        color=house.INK,
-    )
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    axes.set_title(title, fontsize=9)
 
 
 def _histogram(axes: Any, score: npt.NDArray[np.float64]) -> None:

@@ -1,6 +1,6 @@
 """The dump: a shard's images and questionnaires in, four views of probabilities out.
 
-Belongs: running a plan with resume, publishing its table, reusing an equal one.
+Belongs: running a plan with resume, publishing its table, reusing an equal one, here or elsewhere.
 Does not: checks and identity (``plan``), pixels (``decoding``), the device (``engine``), what the
 table looks like (``shard_table``), labels (a dump has none).
 Concept: rows are computed in fixed batches inside fixed segments, so an interrupted dump gives
@@ -13,6 +13,7 @@ N = rows, K = classes, D = width of the encoder.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dagster_project.lib import model_store, tables
+from dagster_project.lib import files, model_store, tables
 from dagster_project.lib.embedding_table import EMBEDDING, embeddings_beside
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.inference import (
@@ -70,7 +71,8 @@ class Dumped:
     path : its parquet file.
     rows, failed : images, and how many of them have an error in place of probabilities.
     without_embedding : images that have none; None where none were asked for.
-    reused : an equal dump was there already, and was left as it is.
+    reused : an equal dump was there already, and was left as it is or copied.
+    copied_from : where the equal dump lay that this is a copy of; None where it is no copy.
     stats : how it went; None where nothing had to be computed.
     """
 
@@ -80,6 +82,7 @@ class Dumped:
     without_embedding: int | None
     reused: bool
     stats: DumpStats | None
+    copied_from: Path | None = None
 
 
 class _VanishedError(InputError):
@@ -87,46 +90,88 @@ class _VanishedError(InputError):
 
 
 def dump_to(
-    plan: DumpPlan, out: Path, segments_dir: Path, *, on_progress: OnProgress = silent
+    plan: DumpPlan,
+    out: Path,
+    segments_dir: Path,
+    *,
+    equals: Sequence[Path] = (),
+    on_progress: OnProgress = silent,
 ) -> Dumped:
-    """Publish the dump at ``out``, or find an equal one there.
+    """Publish the dump at ``out``, or find an equal one there or elsewhere.
 
     Equal has the same identity and, where one is asked for, the same kind of device.
+
+    Parameters
+    ----------
+    equals : dumps that may be equal, of other models by name: the first that is becomes ``out`` by
+        a copy, without a forward pass. Any may be missing, damaged or something else.
     """
-    rows = plan.rows.height
-    failed = _published(plan, out)
-    if failed is None:
+    found = _found(plan, out, equals)
+    stats = None
+    if found is None:
         try:
             stats = run_dump(plan, segments_dir, out, on_progress=on_progress)
         except (_VanishedError, FileNotFoundError):
             # a retry beside a driver that nobody could kill: the other one was faster
-            failed = _published(plan, out)
-            if failed is None:
+            found = _found(plan, out, equals)
+            if found is None:
                 raise
         discard_segments(segments_dir, plan.identity)
     without = _n_failed(embeddings_beside(out)) if plan.options.embeddings else None
-    if failed is None:
-        return Dumped(out, rows, _n_failed(out), without, reused=False, stats=stats)
+    rows, failed = plan.rows.height, _n_failed(out)
+    if found is None:
+        return Dumped(out, rows, failed, without, reused=False, stats=stats)
+    copied_from = None if found == out else found
     on_progress(rows, rows, "an equal dump was there")
-    return Dumped(out, rows, failed, without, reused=True, stats=None)
+    return Dumped(out, rows, failed, without, reused=True, stats=None, copied_from=copied_from)
 
 
-def _published(plan: DumpPlan, out: Path) -> int | None:
-    """The rows with an error of an equal dump at ``out``, every page of which is sound."""
+def _found(plan: DumpPlan, out: Path, equals: Sequence[Path]) -> Path | None:
+    """Where an equal dump was; one that was not at ``out`` is there now, too."""
+    if _published(plan, out):
+        return out
+    return next(
+        (path for path in equals if _published(plan, path) and _copied(plan, path, out)), None
+    )
+
+
+def _copied(plan: DumpPlan, source: Path, out: Path) -> bool:
+    """Publish a copy of the dump at ``source``, the probabilities last as :func:`_publish` does.
+
+    False if it was replaced or removed meanwhile.
+    """
+    pairs = [(source, out)]
+    if plan.options.embeddings:
+        pairs.insert(0, (embeddings_beside(source), embeddings_beside(out)))
+    try:
+        for path, target in pairs:
+            with files.publish(target) as temp:
+                shutil.copyfile(path, temp)
+                if published_identity(temp) != plan.identity:
+                    raise _VanishedError(f"{path}: another dump meanwhile")
+    except (_VanishedError, FileNotFoundError):
+        return False
+    if not plan.options.embeddings:
+        embeddings_beside(out).unlink(missing_ok=True)
+    return True
+
+
+def _published(plan: DumpPlan, out: Path) -> bool:
+    """Whether an equal dump is at ``out``, every page of which is sound."""
     if published_identity(out) != plan.identity:
-        return None
+        return False
     beside = embeddings_beside(out)
     if plan.options.embeddings and published_identity(beside) != plan.identity:
-        return None
-    if plan.options.device not in ("auto", tables.read_metadata(out).get("device")):
-        return None
+        return False
     try:
+        if plan.options.device not in ("auto", tables.read_metadata(out).get("device")):
+            return False
         for path in (out, beside) if plan.options.embeddings else (out,):
             for _ in tables.read_arrow_parts(path):
                 pass
-        return _n_failed(out)
-    except InputError:  # a sound footer over damaged pages: computed again
-        return None
+    except InputError:  # gone, or a sound footer over damaged pages: computed again
+        return False
+    return True
 
 
 def _n_failed(path: Path) -> int:

@@ -88,6 +88,7 @@ def sync(
     on_note: OnNote = lambda _: None,
     fast: bool = False,
     public_key: Path | None = None,
+    point: bool = True,
 ) -> Synced:
     """Publish the artifact at ``model_uri`` as ``dest/<tree-hash>/`` and point ``current`` at it.
 
@@ -107,6 +108,7 @@ def sync(
     fast : from S3, believe an artifact whose files' size, times and inode are as they were when
         last hashed.
     public_key : PEM file of who must have signed the artifact (``lib.signature``).
+    point : False leaves ``current`` as it is: a checkpoint beside the model in service.
 
     Raises
     ------
@@ -122,7 +124,8 @@ def sync(
         synced = _from_s3(job, at) if isinstance(at, Prefix) else _from_folder(job, at)
         if public_key is not None:
             require_signature(synced.path, public_key)
-        _flip(dest / art.CURRENT, synced.tree_hash)
+        if point:
+            _flip(dest / art.CURRENT, synced.tree_hash)
         shutil.rmtree(job.partials, ignore_errors=True)
     return replace(synced, seconds=time.monotonic() - started)
 

@@ -17,7 +17,6 @@ import polars as pl
 
 from dagster_project.lib import files
 from dagster_project.lib.calibration.pictures import reliability_png
-from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.release import bundle
 from dagster_project.lib.release.conditions import blocking_reasons
 from dagster_project.lib.tiers import failure_pictures, movement, pictures, reports
@@ -123,32 +122,11 @@ def write_refit(result: RefitResult, out: Path, *, run: Mapping[str, Any] | None
 
 
 def prepare_out(out: Path) -> Path:
-    """The folder to be written, absolute and with links followed; to be called before any work.
+    """The folder to be written, as :func:`files.replaceable` gives it; errors likewise."""
+    return files.replaceable(out, _ours, "a refit")
 
-    If a run was killed while it replaced this output, the earlier one is moved back first.
 
-    Raises
-    ------
-    InputError
-        ``out`` is a file, a folder with anything in it that a refit did not write, or one that
-        cannot be replaced: the working folder, or a mount point.
-    """
-    out = out.resolve()
-    if Path.cwd().is_relative_to(out) or out.is_mount():
-        raise InputError(
-            f"{out}: the working folder or a mount point cannot be replaced; "
-            "pass --out a folder inside it"
-        )
-    files.restore_folder(out)
-    if not out.exists():
-        return out
-    if not out.is_dir():
-        raise InputError(f"{out}: is a file, a folder is needed; pass another --out")
-    present = {path.name for path in out.iterdir()}
-    ours = bundle.NOT_HASHED | bundle.read_sums(out).keys() if bundle.SUMS in present else set()
-    foreign = sorted(present - ours)
-    if foreign:
-        raise InputError(
-            f"{out}: holds {some(foreign)}, not written by a refit; pass another --out folder"
-        )
-    return out
+def _ours(out: Path) -> set[str]:
+    if not (out / bundle.SUMS).exists():
+        return set()
+    return {*bundle.NOT_HASHED, *bundle.read_sums(out)}

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from dagster_project.lib.calibration.pictures import reliability_png
-from dagster_project.lib.calibration.summary import calibration_summary
+from dagster_project.lib.calibration.summary import calibration_summary, temperature_table
 
 AT = {"confident": 0.815, "refer": 0.444}
 
@@ -63,3 +63,19 @@ def test_the_diagram_is_small_the_same_twice_and_can_draw_one_row(original: pl.D
     assert png != reliability_png(original)
     assert len(png) <= 90_000
     assert reliability_png(original.head(1)).startswith(b"\x89PNG")
+
+
+def test_the_table_of_temperatures_has_a_row_a_model_and_says_why_one_has_none(
+    original: pl.DataFrame,
+) -> None:
+    found = {"deployed": calibration_summary(original, AT)}
+    found["one"] = calibration_summary(original.head(1), AT)
+    table = temperature_table(found)
+    deployed, one = table.to_dicts()
+    low, high = found["deployed"]["temperature_ci95"]
+    assert (deployed["config"], deployed["low"], deployed["high"]) == ("deployed", low, high)
+    assert deployed["nll_after"] == found["deployed"]["nll_after"]
+    assert deployed["note"] is None
+    assert (one["config"], one["n"], one["temperature"], one["low"]) == ("one", 1, None, None)
+    assert one["note"] == "No temperature: one row."
+    assert temperature_table({}).schema == table.schema

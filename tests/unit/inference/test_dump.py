@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch
 
 from dagster_project.lib import dataset as ds
 from dagster_project.lib import model_store, tables
+from dagster_project.lib.embedding_table import embeddings_beside
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.inference import (
     checkpoint,
@@ -215,6 +217,61 @@ def test_an_equal_dump_is_found_and_nothing_is_computed(
     assert encoder_passes == []
     assert out.stat() == written
     assert not dump.dump_to(planner(tta=False), out, tmp_path / "segments").reused
+
+
+@pytest.mark.parametrize("embeddings", [False, True], ids=["alone", "with_embeddings"])
+def test_an_equal_dump_elsewhere_is_copied_and_no_engine_is_built(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, embeddings: bool
+) -> None:
+    one, two = tmp_path / "one/d.parquet", tmp_path / "two/d.parquet"
+    plan = planner(embeddings=embeddings)
+    dump.dump_to(plan, one, tmp_path / "segments")
+    two.parent.mkdir()
+    embeddings_beside(two).write_bytes(b"of an older dump")
+    monkeypatch.setattr(dump, "_engine", lambda *_: pytest.fail("an engine was built"))
+    others = [tmp_path / "absent.parquet", embeddings_beside(two), one]
+    found = dump.dump_to(plan, two, tmp_path / "segments", equals=others)
+    assert (found.reused, found.copied_from, found.stats) == (True, one, None)
+    assert (found.rows, found.failed) == (14, 1)
+    assert two.read_bytes() == one.read_bytes()
+    assert embeddings_beside(two).exists() == embeddings
+    if embeddings:
+        assert embeddings_beside(two).read_bytes() == embeddings_beside(one).read_bytes()
+    again = dump.dump_to(plan, two, tmp_path / "segments", equals=others)
+    assert (again.reused, again.copied_from) == (True, None)
+
+
+def test_what_is_not_equal_elsewhere_is_not_copied(
+    planner: Planner, encoder_passes: list[int], tmp_path: Path
+) -> None:
+    """Another identity, damaged pages, a folder: the dump is made."""
+    other, torn = tmp_path / "other.parquet", tmp_path / "torn.parquet"
+    dump.dump_to(planner(tta=False), other, tmp_path / "segments")
+    dump.dump_to(planner(), torn, tmp_path / "segments")
+    whole = torn.read_bytes()
+    torn.write_bytes(whole[:4] + bytes(400) + whole[404:])
+    encoder_passes.clear()
+    out = tmp_path / "d.parquet"
+    made = dump.dump_to(planner(), out, tmp_path / "segments", equals=[other, torn, tmp_path])
+    assert (made.reused, made.copied_from, out.read_bytes()) == (False, None, whole)
+    assert encoder_passes
+
+
+def test_an_equal_dump_that_is_replaced_while_it_is_copied_is_not_taken(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one, other = tmp_path / "one.parquet", tmp_path / "other.parquet"
+    dump.dump_to(planner(), one, tmp_path / "segments")
+    dump.dump_to(planner(tta=False), other, tmp_path / "segments")
+    whole, copyfile = one.read_bytes(), shutil.copyfile
+
+    def replaced(source: Path, target: Path) -> None:
+        copyfile(other, target)
+
+    monkeypatch.setattr(shutil, "copyfile", replaced)
+    out = tmp_path / "d.parquet"
+    made = dump.dump_to(planner(), out, tmp_path / "segments", equals=[one])
+    assert (made.reused, out.read_bytes()) == (False, whole)
 
 
 def test_a_dump_with_damaged_pages_under_a_sound_footer_is_computed_again(

@@ -185,3 +185,27 @@ def test_what_was_copied_is_told_from_what_was_there(source: Path, tmp_path: Pat
 def test_a_uri_that_names_no_artifact_is_refused(uri: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         model_store.sync(uri, tmp_path / "m")
+
+
+def test_a_checkpoint_beside_the_model_in_service_leaves_current_as_it_is(
+    source: Path, tmp_path: Path, copied: list[str]
+) -> None:
+    dest = tmp_path / "m"
+    in_service = model_store.sync(str(source), dest)
+    (source / "best_model.pt").write_bytes(b"another")
+    beside = model_store.sync(str(source), dest, point=False)
+    assert model_store.published(dest, beside.tree_hash) == beside.path != in_service.path
+    assert model_store.current(dest) == in_service.path
+    copied.clear()
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    for path in in_service.path.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    equal = model_store.sync(str(other), dest, point=False)
+    assert (equal.path, copied) == (in_service.path, []), "equal trees lie there once"
+
+
+def test_a_first_checkpoint_makes_no_model_in_service(source: Path, tmp_path: Path) -> None:
+    model_store.sync(str(source), tmp_path / "m", point=False)
+    with pytest.raises(InputError, match="no model has been synced there yet"):
+        model_store.current(tmp_path / "m")
