@@ -8,13 +8,14 @@ Concept: same card and answers, same bytes; an undefined number is an empty cell
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from dagster_project.lib import files
+from dagster_project.lib.progress import OnProgress, silent
 from dagster_project.lib.scorecard import pictures, words
 from dagster_project.lib.scorecard.comparison import MEASURES
 
@@ -69,17 +70,24 @@ def per_class_table(card: Mapping[str, Any]) -> pl.DataFrame:
     return _frame(rows)
 
 
-def scorecard_files(card: Mapping[str, Any], answers: Answers) -> dict[str, bytes]:
+def scorecard_files(
+    card: Mapping[str, Any], answers: Answers, *, on_progress: OnProgress = silent
+) -> dict[str, bytes]:
     """Every file by name, in memory."""
-    return {
-        "scorecard.csv": scorecard_table(card).write_csv().encode(),
-        "per_class.csv": per_class_table(card).write_csv().encode(),
-        "scorecard.md": words.scorecard_note(card).encode(),
-        "scorecard.json": scorecard_json(card).encode(),
-        "recall_change.png": pictures.recall_change_png(card),
-        "reliability.png": pictures.reliability_png(card, answers),
-        "operating_curves.png": pictures.operating_curves_png(card, answers),
+    make: dict[str, Callable[[], bytes]] = {
+        "scorecard.csv": lambda: scorecard_table(card).write_csv().encode(),
+        "per_class.csv": lambda: per_class_table(card).write_csv().encode(),
+        "scorecard.md": lambda: words.scorecard_note(card).encode(),
+        "scorecard.json": lambda: scorecard_json(card).encode(),
+        "recall_change.png": lambda: pictures.recall_change_png(card),
+        "reliability.png": lambda: pictures.reliability_png(card, answers),
+        "operating_curves.png": lambda: pictures.operating_curves_png(card, answers),
     }
+    made = {}
+    for done, (name, content) in enumerate(make.items(), start=1):
+        made[name] = content()
+        on_progress(done, len(make), name)
+    return made
 
 
 def scorecard_json(card: Mapping[str, Any]) -> str:
@@ -98,7 +106,9 @@ def prepare_out(out: Path) -> Path:
     return files.replaceable(out, lambda _: FILES, "a scorecard")
 
 
-def write_scorecard(card: Mapping[str, Any], answers: Answers, out: Path) -> Path:
+def write_scorecard(
+    card: Mapping[str, Any], answers: Answers, out: Path, *, on_progress: OnProgress = silent
+) -> Path:
     """Write the folder; an earlier scorecard in its place is replaced whole.
 
     Returns
@@ -106,7 +116,7 @@ def write_scorecard(card: Mapping[str, Any], answers: Answers, out: Path) -> Pat
     The folder, as :func:`prepare_out` gives it; errors likewise.
     """
     out = prepare_out(out)
-    contents = scorecard_files(card, answers)
+    contents = scorecard_files(card, answers, on_progress=on_progress)
     with files.replace_folder(out) as folder:
         for name, data in contents.items():
             (folder / name).write_bytes(data)

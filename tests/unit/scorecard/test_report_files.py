@@ -112,7 +112,7 @@ def test_a_baseline_alone_has_every_file_too(alone: Made, tmp_path: Path) -> Non
 def test_an_earlier_scorecard_is_replaced_and_a_stranger_stays(
     alone: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "scorecard_files", lambda *_: {"scorecard.md": b"new"})
+    monkeypatch.setattr(publish, "scorecard_files", lambda *_, **__: {"scorecard.md": b"new"})
     out = publish.write_scorecard(*alone, tmp_path / "out")
     (out / "scorecard.md").write_text("old")
     publish.write_scorecard(*alone, out)
@@ -208,7 +208,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bytes]], Fi
 
 def test_recalls_are_sorted_dots_in_a_panel_a_configuration(whole: Made, drawn: Any) -> None:
     figure = drawn(lambda: pictures.recall_change_png(whole[0]))
-    titles = [axes.get_title() for axes in figure.axes]
+    titles = [axes.get_title(loc="right") for axes in figure.axes]
     assert titles == ["focal: NEUTRAL", "collapsed: REJECT"]
     names = [text.get_text() for text in figure.axes[1].get_yticklabels()]
     assert names[0] == "balanced accuracy"
