@@ -39,7 +39,7 @@ def whole() -> Made:
         NAMES,
         classes,
         given=mistaken(),
-        thresholds=Thresholds(0.8, 0.45, 0.25),
+        thresholds=Thresholds(0.65, 0.45, 0.25),
         policy=DEFAULT_POLICY,
         noise=from_joint(found, "baseline"),
     )
@@ -65,6 +65,9 @@ def test_scorecard_csv_begins_with_the_columns_of_the_contract(whole: Made) -> N
     last = [f"{name}_{end}" for name in MEASURES for end in ("difference", "low", "high")]
     assert table.columns[-18:] == last
     assert table["config"].to_list() == list(NAMES)
+    row = table.row(1, named=True)
+    for name in MEASURES:
+        assert row[f"{name}_low"] < row[f"{name}_difference"] < row[f"{name}_high"]
 
 
 def test_the_baseline_has_no_verdict_and_no_difference(whole: Made) -> None:
@@ -240,16 +243,18 @@ def test_of_very_many_classes_the_largest_changes_are_drawn() -> None:
 def test_operating_points_lie_on_the_curve_of_their_configuration(whole: Made, drawn: Any) -> None:
     card, found = whole
     axes = drawn(lambda: pictures.operating_curves_png(card, found)).axes[0]
-    row = card["configs"][1]
+    row = card["configs"][2]
     points = [line for line in axes.lines if len(line.get_xdata()) == 1]
     assert len(points) == 2 * len(NAMES)
-    deployed = [line for line in points if line.get_marker() == "o"][1]
+    deployed = [line for line in points if line.get_marker() == "o"][2]
     x, y = deployed.get_xdata()[0], deployed.get_ydata()[0]
     assert (x, y) == (
         row["deployed"]["coverage"],
         row["deployed"]["confident_wrong"] / row["deployed"]["coverage"],
     )
-    curve = next(line for line in axes.lines if line.get_label() == "focal")
+    assert 0 < row["deployed"]["coverage"] < 1
+    assert y > 0
+    curve = next(line for line in axes.lines if line.get_label() == "collapsed")
     at = min(zip(curve.get_xdata(), curve.get_ydata(), strict=True), key=lambda p: abs(p[0] - x))
     assert at == pytest.approx((x, y), abs=0.01)
 

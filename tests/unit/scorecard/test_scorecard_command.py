@@ -97,6 +97,7 @@ def test_shards_of_a_configuration_are_one_table_and_every_file_is_written(
     card = json.loads((folder / "scorecard.json").read_text())
     assert [row["n"] for row in card["configs"]] == [N, N]
     assert card["tta"]["reason"]
+    assert (card["levers_known"], card["composition"]) == (False, None)
     assert card["noise"]["source"] == "the confident joint of baseline"
 
 
