@@ -12,6 +12,7 @@ import dagster as dg
 
 from dagster_project.defs import (
     approval,
+    checkpoints,
     dataset,
     image_issues,
     jobs,
@@ -25,6 +26,7 @@ from dagster_project.defs import (
     review,
     review_findings,
     schedules,
+    scorecard,
     thresholds,
     training,
 )
@@ -32,7 +34,16 @@ from dagster_project.settings import Settings, load_settings
 
 
 def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
-    """The code location for ``settings``; ``overrides`` replace resources by name."""
+    """The code location for ``settings``; ``overrides`` replace resources by name.
+
+    Raises
+    ------
+    InputError
+        A fault in the list of checkpoints, named: the location does not load until it is mended.
+    """
+    listed = checkpoints.configured(settings)
+    beside = checkpoints.build_lineages(listed, settings)
+    compared = scorecard.build_assets(listed)
     dumps = {split: probabilities.build_dump(split, settings) for split in probabilities.DUMPS}
     return dg.Definitions(
         assets=[
@@ -48,14 +59,18 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
             *release.ASSETS,
             *approval.ASSETS,
             *training.ASSETS,
+            *beside.assets,
+            *compared,
         ],
         asset_checks=[
             *model.CHECKS,
             *(probabilities.build_dump_check(split, dump) for split, dump in dumps.items()),
             *labels.CHECKS,
             *thresholds.CHECKS,
+            *beside.checks,
+            *scorecard.build_checks(compared),
         ],
-        jobs=jobs.build_jobs(),
+        jobs=jobs.build_jobs(checkpoints.artifacts(listed), checkpoints.dumps(listed).values()),
         sensors=[label_sensor.label_sensor, approval.approval_sensor],
         schedules=[schedules.weekly_refit],
         resources={**resources.build_resources(settings), **overrides},

@@ -71,6 +71,12 @@ class Settings(BaseSettings):
     policy: Path | None = _variable(
         "TIER_REFIT_POLICY", None, "Tier policy JSON; the built-in one when unset."
     )
+    checkpoints: Path | None = _variable(
+        "TIER_REFIT_CHECKPOINTS",
+        None,
+        "checkpoints.toml: which checkpoints are compared with the model in service, and by which "
+        "rule; unset: none.",
+    )
     null_fields: Annotated[tuple[str, ...] | None, NoDecode] = _variable(
         "TIER_REFIT_NULL_FIELDS",
         None,
@@ -228,6 +234,7 @@ class Settings(BaseSettings):
         "class_descriptions",
         "verified_labels",
         "policy",
+        "checkpoints",
         "model_public_key",
         "deployed_confident",
         "deployed_refer",
@@ -244,7 +251,13 @@ class Settings(BaseSettings):
         return SHORT.get(value, value) if isinstance(value, str) else value
 
     @field_validator(
-        "store", "dataset_dir", "policy", "model_public_key", "class_descriptions", mode="after"
+        "store",
+        "dataset_dir",
+        "policy",
+        "checkpoints",
+        "model_public_key",
+        "class_descriptions",
+        mode="after",
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:

@@ -20,7 +20,8 @@ import polars as pl
 import pyarrow as pa
 
 from dagster_project import walkthrough
-from dagster_project.defs.parquet_io import ParquetIOManager, read_stored
+from dagster_project.definitions import build_definitions
+from dagster_project.defs.parquet_io import ParquetIOManager, asset_key, read_stored
 from dagster_project.defs.probabilities import DUMPS, shard_keys
 from dagster_project.lib import files, tables
 from dagster_project.lib.stored_table import StoredTable
@@ -83,12 +84,18 @@ class Harness:
         keys: Sequence[str] | None = None,
         model: str = MODEL_A,
         n_shards: int | None = None,
+        checkpoint: str | None = None,
+        unscored: int = 0,
     ) -> None:
-        """Materialize shards of a split with made-up probabilities, by runs of a stand-in asset."""
+        """Materialize shards of a split with made-up probabilities, by runs of a stand-in asset.
+
+        ``checkpoint`` is one of the list; without, it is the model in service. ``unscored``: what
+        each shard says of images without probabilities.
+        """
         settings = self.settings.model_copy(
             update={"num_shards": n_shards or self.settings.num_shards}
         )
-        asset = _stand_in(split, settings, model)
+        asset = _stand_in(split, settings, model, checkpoint, unscored)
         for key in keys if keys is not None else shard_keys(settings):
             dg.materialize(
                 [asset, *_sources()],
@@ -132,16 +139,16 @@ class Harness:
         """Run a job, or some assets of it, in this process."""
         job = self.definitions.resolve_job_def(name)
         if assets is not None:
-            job = job.get_subset(asset_selection={dg.AssetKey(a) for a in assets})
+            job = job.get_subset(asset_selection={asset_key(a) for a in assets})
         return job.execute_in_process(instance=self.instance, raise_on_error=False, **options)
 
     def count(self, asset: str) -> int:
         """Materializations of an asset, all partitions together."""
-        return len(self.instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records)
+        return len(self.instance.fetch_materializations(asset_key(asset), limit=1000).records)
 
     def metadata(self, asset: str) -> dict[str, Any]:
         """Metadata values of the newest materialization."""
-        event = self.instance.get_latest_materialization_event(dg.AssetKey(asset))
+        event = self.instance.get_latest_materialization_event(asset_key(asset))
         assert event is not None
         assert event.asset_materialization is not None
         return {k: v.value for k, v in event.asset_materialization.metadata.items()}
@@ -155,11 +162,35 @@ class Harness:
         return self.stored("dataset_index").frame.filter(split="test")["image_uuid"].to_list()
 
 
+CHECKPOINTS = """
+[[checkpoint]]
+name = "focal"
+model = "focal_model"
+changed = ["focal_loss"]
+seed = 1
+
+[[checkpoint]]
+name = "again"
+model = "again_model"
+seed = 2
+"""
+
+
+def with_checkpoints(made: Harness, text: str = CHECKPOINTS) -> Harness:
+    """The same world with a list of checkpoints."""
+    path = made.settings.store.parent / "checkpoints.toml"
+    path.write_text(text)
+    settings = made.settings.model_copy(update={"checkpoints": path})
+    return Harness(made.instance, settings, build_definitions(settings))
+
+
 def _sources() -> list[dg.AssetSpec]:
     return [dg.AssetSpec("model_artifact"), dg.AssetSpec("dataset_index")]
 
 
-def _stand_in(split: str, settings: Settings, model: str) -> dg.AssetsDefinition:
+def _stand_in(
+    split: str, settings: Settings, model: str, checkpoint: str | None, unscored: int
+) -> dg.AssetsDefinition:
     """An asset with the key, partitions, table and metadata of the real dump."""
 
     def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult[StoredTable]:
@@ -168,28 +199,29 @@ def _stand_in(split: str, settings: Settings, model: str) -> dg.AssetsDefinition
             settings.num_shards, int(context.partition_key)
         )
         return dg.MaterializeResult(
-            value=StoredTable(probabilities(rows, model, settings.num_shards)),
+            value=StoredTable(probabilities(rows, model, settings.num_shards, checkpoint or "")),
             data_version=dg.DataVersion(f"{model}-{split}-{context.partition_key}"),
             metadata={
                 "model_tree_hash": model,
                 "dataset_version": index.version,
                 "n_shards": settings.num_shards,
+                "rows_without_probabilities": unscored,
             },
         )
 
     compute.__annotations__["context"] = dg.AssetExecutionContext
     return dg.asset(
-        name=DUMPS[split],
+        key=[*([checkpoint] if checkpoint else []), DUMPS[split]],
         partitions_def=dg.StaticPartitionsDefinition(shard_keys(settings)),
         deps=["model_artifact", "dataset_index"],
     )(compute)
 
 
-def probabilities(rows: pl.DataFrame, model: str, n_shards: int) -> pa.Table:
-    """Probabilities that depend on the image id alone, in the contract's shape."""
+def probabilities(rows: pl.DataFrame, model: str, n_shards: int, checkpoint: str = "") -> pa.Table:
+    """Probabilities that depend on image id and checkpoint alone, in the contract's shape."""
     values = []
     for uuid in rows["image_uuid"]:
-        rng = np.random.default_rng(list(uuid.encode()))
+        rng = np.random.default_rng(list(f"{uuid}{checkpoint}".encode()))
         row = rng.uniform(0.02, 0.3, len(CLASSES))
         row[rng.integers(len(CLASSES))] = rng.uniform(0.3, 0.99)
         values.append(row.astype(np.float32))
@@ -198,6 +230,9 @@ def probabilities(rows: pl.DataFrame, model: str, n_shards: int) -> pa.Table:
             "image_uuid": rows["image_uuid"].to_list(),
             "patient_id": rows["patient_id"].to_list(),
             "probs": pa.array([v.tolist() for v in values], pa.list_(pa.float32(), len(CLASSES))),
+            "probs_production_plain": pa.array(
+                [v.tolist()[::-1] for v in values], pa.list_(pa.float32(), len(CLASSES))
+            ),
             "error": pa.nulls(rows.height, pa.string()),
         }
     )

@@ -1,4 +1,4 @@
-"""Jobs: model sync, dataset, dump, image issues, refit, mislabels, policy preview.
+"""Jobs: model sync, dataset, dump, image issues, refit, mislabels, policy preview, scorecard.
 
 Belongs: which assets run together, and by which executor.
 Does not: when (``label_sensor``, ``schedules``).
@@ -6,12 +6,14 @@ Concept: partitioned and unpartitioned assets never share a job; the refit runs 
 because a process for each of its small steps costs far more than the steps.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dagster as dg
 
 REFIT_JOB = "refit_job"
 DUMP_JOB = "dump_job"
+CHECKPOINT_DUMP_JOB = "checkpoint_dump_job"
 
 REFIT = (
     "expert_reviews",
@@ -33,6 +35,11 @@ REFIT = (
 TRAIN_SIDE = ("mislabel_candidates", "issue_kinds", "prune_list")
 """Added to the refit only while all train shards are current."""
 
+SCORECARD = ("tta_gain", "temperature", "checkpoint_scorecard")
+"""Added to the refit only where checkpoints are listed and their shards are current."""
+
+SCORECARD_CHECKS = [dg.AssetCheckKey(dg.AssetKey("checkpoint_scorecard"), "checkpoint_verdicts")]
+
 REFIT_CHECKS = [
     dg.AssetCheckKey(dg.AssetKey(asset), name)
     for asset, name in (
@@ -48,14 +55,30 @@ REFIT_CHECKS = [
 ]
 
 
-def refit_assets(with_train_side: bool) -> list[dg.AssetKey]:
+def refit_assets(with_train_side: bool, with_scorecard: bool = False) -> list[dg.AssetKey]:
     """The explicit selection of one refit."""
-    names = REFIT + (TRAIN_SIDE if with_train_side else ())
+    names = (
+        *REFIT,
+        *(TRAIN_SIDE if with_train_side else ()),
+        *(SCORECARD if with_scorecard else ()),
+    )
     return [dg.AssetKey(name) for name in names]
 
 
-def build_jobs() -> list[Any]:
-    """All jobs, by what people call them."""
+def refit_checks(with_scorecard: bool) -> list[dg.AssetCheckKey]:
+    """The checks of that selection."""
+    return REFIT_CHECKS + (SCORECARD_CHECKS if with_scorecard else [])
+
+
+def build_jobs(
+    artifacts: Sequence[dg.AssetKey] = (), dumps: Iterable[dg.AssetKey] = ()
+) -> list[Any]:
+    """All jobs, by what people call them; two more where checkpoints are listed (their keys).
+
+    Without a checkpoint there is nothing to compare: a refit has no scorecard then.
+    """
+    listed = _checkpoint_jobs(artifacts, dumps) if artifacts else []
+    refit = (*REFIT, *TRAIN_SIDE, *(SCORECARD if artifacts else ()))
     assets = dg.AssetSelection.assets
     checks = dg.AssetSelection.checks
     in_process = dg.in_process_executor
@@ -80,7 +103,7 @@ def build_jobs() -> list[Any]:
         ),
         dg.define_asset_job(
             REFIT_JOB,
-            assets(*REFIT, *TRAIN_SIDE) | checks(*REFIT_CHECKS),
+            assets(*refit) | checks(*REFIT_CHECKS),
             description="Everything that depends on labels, and nothing else.",
             executor_def=in_process,
         ),
@@ -101,5 +124,29 @@ def build_jobs() -> list[Any]:
             assets("policy_preview"),
             description="Try another tier policy; the thresholds in force stay what they are.",
             executor_def=in_process,
+        ),
+        dg.define_asset_job(
+            "scorecard_job",
+            assets(*SCORECARD),
+            description="Compare the checkpoints with the baseline, on the labels in force.",
+            executor_def=in_process,
+        ),
+        *listed,
+    ]
+
+
+def _checkpoint_jobs(artifacts: Sequence[dg.AssetKey], dumps: Iterable[dg.AssetKey]) -> list[Any]:
+    return [
+        dg.define_asset_job(
+            "checkpoint_sync_job",
+            dg.AssetSelection.assets(*artifacts),
+            description="Fetch and verify the listed checkpoints; the model in service stays.",
+            executor_def=dg.in_process_executor,
+        ),
+        dg.define_asset_job(
+            CHECKPOINT_DUMP_JOB,
+            dg.AssetSelection.assets(*dumps),
+            description="GPU work, one run a shard of all checkpoints; equal bytes are not run.",
+            executor_def=dg.in_process_executor,
         ),
     ]

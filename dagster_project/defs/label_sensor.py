@@ -11,21 +11,22 @@ failed refit is never retried (``docs/automation.md``).
 """
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
-from dagster_project.defs import jobs, tick_words
+from dagster_project.defs import checkpoints, jobs, tick_words
 from dagster_project.defs.labels import labels_version, read_drop, report_drop
-from dagster_project.defs.parquet_io import read_stored, table_path
-from dagster_project.defs.probabilities import DUMPS, shard_keys
+from dagster_project.defs.parquet_io import asset_key, read_stored, table_path
+from dagster_project.defs.probabilities import DUMPS, dump_of, dumped_classes, shard_keys
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.files import digest
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
     from dagster_project.lib.labels.drop import Drop
+    from dagster_project.lib.scorecard.checkpoints import Checkpoint
 
 MAX_ATTEMPTS = 2
 """Automatic attempts at one wanted state; then a person looks, or new labels start afresh."""
@@ -75,7 +76,7 @@ def wanted_basis(instance: dg.DagsterInstance, settings: Settings) -> tuple[Basi
     if dataset is None or given is None:
         raise NotReadyError("waiting for dataset_index and given_labels: run dataset_job")
     dataset_version = _version(dataset)
-    tree_hash = common_model(instance, settings, "test", dataset_version)
+    tree_hash = current_dump(instance, settings, DUMPS["test"], dataset_version).model
     try:
         drop = read_drop(settings, read_stored(settings, "dataset_index"))
     except DropUnreadable as error:
@@ -87,37 +88,51 @@ def wanted_basis(instance: dg.DagsterInstance, settings: Settings) -> tuple[Basi
     return Basis(version, tree_hash, dataset_version, settings.num_shards), drop
 
 
-def common_model(
-    instance: dg.DagsterInstance, settings: Settings, split: str, dataset_version: str
-) -> str:
-    """The one model that all shards of a split were dumped with, from the dataset in force.
+@dataclass(frozen=True)
+class CurrentDump:
+    """A whole dump of the dataset in force: whose it is, and images it could not score."""
+
+    model: str
+    unscored: int
+
+
+def current_dump(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    asset: str,
+    dataset_version: str,
+    job: str = jobs.DUMP_JOB,
+) -> CurrentDump:
+    """The one model that all shards of a dump are of, from the dataset in force.
+
+    ``asset`` is its key as people write it, ``job`` what dumps it.
 
     Raises
     ------
     NotReadyError
         A shard is missing, was dumped from another dataset or number of shards, or models differ.
     """
-    asset = DUMPS[split]
     models: dict[str, str] = {}
-    missing, other = [], []
+    missing, other, unscored = [], [], 0
     for key in shard_keys(settings):
         event = _newest(instance, asset, key)
         if event is None or not table_path(settings, asset, key).is_file():
             missing.append(key)
             continue
-        values = {name: entry.value for name, entry in event.metadata.items()}
+        values: dict[str, Any] = {name: entry.value for name, entry in event.metadata.items()}
         models[key] = str(values.get("model_tree_hash"))
+        unscored += values.get("rows_without_probabilities", 0)
         read = (values.get("dataset_version"), values.get("n_shards"))
         if read != (dataset_version, settings.num_shards):
             other.append(key)
     if missing or other:
-        raise NotReadyError(tick_words.shards(asset, missing, other, settings.num_shards))
+        raise NotReadyError(tick_words.shards(asset, missing, other, settings.num_shards, job))
     if len(set(models.values())) != 1:
         found = ", ".join(f"{key}: {model[:12]}" for key, model in sorted(models.items()))
         raise NotReadyError(
-            f"{asset} shards are of different models ({found}): run dump_job for the older ones"
+            f"{asset} shards are of different models ({found}): run {job} for the older ones"
         )
-    return next(iter(models.values()))
+    return CurrentDump(next(iter(models.values())), unscored)
 
 
 def fitted_basis(instance: dg.DagsterInstance) -> Basis | None:
@@ -159,12 +174,53 @@ def busy(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
 def train_side_waits(instance: dg.DagsterInstance, settings: Settings, wanted: Basis) -> str | None:
     """Why the train side cannot join this refit; None if every train shard is of its basis."""
     try:
-        model = common_model(instance, settings, "train", wanted.dataset_version)
+        model = current_dump(instance, settings, DUMPS["train"], wanted.dataset_version).model
     except NotReadyError as error:
         return str(error)
     if model == wanted.model_tree_hash:
         return None
     return f"its shards are of model {model[:12]}"
+
+
+def scorecard_waits(instance: dg.DagsterInstance, settings: Settings, wanted: Basis) -> str | None:
+    """Why the scorecard cannot join this refit; None if it can, empty if there is nothing to say.
+
+    A checkpoint that cannot be compared is seen here: in the run it would fail what the refit is
+    there for.
+    """
+    try:
+        entries = checkpoints.configured(settings).entries
+    except InputError as error:
+        return str(error)
+    if not entries:
+        return ""
+    waiting = [
+        reason
+        for entry in entries
+        if (reason := _checkpoint_waits(instance, settings, wanted, entry)) is not None
+    ]
+    return tick_words.checkpoints_wait(waiting) if waiting else None
+
+
+def _checkpoint_waits(
+    instance: dg.DagsterInstance, settings: Settings, wanted: Basis, entry: "Checkpoint"
+) -> str | None:
+    in_service, asset = DUMPS[checkpoints.SPLIT], dump_of(checkpoints.SPLIT, entry)
+    version, job = wanted.dataset_version, jobs.CHECKPOINT_DUMP_JOB
+    try:
+        found = current_dump(instance, settings, asset, version, job)
+        against = current_dump(instance, settings, in_service, version)
+        same = set(dumped_classes(settings, asset)) == set(dumped_classes(settings))
+    except (NotReadyError, InputError) as error:
+        return str(error)
+    if not same:
+        return f"{asset} has other classes than {in_service}: take {entry.name} off the list"
+    if found.unscored != against.unscored:
+        return (
+            f"{asset} has {found.unscored} images without probabilities where {in_service} has "
+            f"{against.unscored}: a difference is taken on the same images"
+        )
+    return None
 
 
 @dg.sensor(
@@ -198,15 +254,16 @@ def label_sensor(
         return dg.SkipReason(tick_words.given_up(runs, failed, wanted, drop))
     train_side = train_side_waits(instance, settings, wanted)
     attempt = f"{failed + 1} of {MAX_ATTEMPTS}"
-    why = tick_words.starting(wanted, fitted, drop, attempt, train_side)
+    scorecard = scorecard_waits(instance, settings, wanted)
+    why = tick_words.starting(wanted, fitted, drop, attempt, train_side, scorecard)
     context.log.info(why)
     return dg.RunRequest(
         # unique for each attempt: a bare hash would be deduplicated and a revert never run
         run_key=f"{wanted.key}:{fitted.key if fitted else 'none'}:{len(runs)}",
         tags={WANTED_TAG: wanted.key, WHY_TAG: why},
         # explicit: with a bare target the run's asset selection stays empty
-        asset_selection=jobs.refit_assets(with_train_side=train_side is None),
-        asset_check_keys=jobs.REFIT_CHECKS,
+        asset_selection=jobs.refit_assets(train_side is None, scorecard is None),
+        asset_check_keys=jobs.refit_checks(scorecard is None),
     )
 
 
@@ -231,7 +288,7 @@ def _newest_record(
 ) -> dg.EventLogRecord | None:
     """The newest materialization that a run made; events reported from outside are passed over."""
     wanted = dg.AssetRecordsFilter(
-        asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None
+        asset_key=asset_key(asset), asset_partitions=[partition] if partition else None
     )
     cursor: str | None = None
     while True:

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from upath import UPath
 
 
+def asset_key(asset: str) -> dg.AssetKey:
+    """The key of an asset as people write it: ``focal/test_probabilities`` has two parts."""
+    return dg.AssetKey(asset.split("/"))
+
+
 def table_path(settings: Settings, asset: str, partition: str | None = None) -> Path:
-    """The file of an asset's table, or of one partition of it."""
+    """The file of an asset's table, or of one partition of it; of a key as people write it."""
     folder = settings.tables_dir
     return folder / asset / f"{partition}.parquet" if partition else folder / f"{asset}.parquet"
 

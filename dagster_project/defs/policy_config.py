@@ -132,10 +132,16 @@ class PolicyConfig(dg.Config):
 
     def over(self, settings: Settings) -> "TierPolicy":
         """The policy file of the settings (or the built-in one) with the given keys replaced."""
-        from dagster_project.lib.tiers.policy import DEFAULT_POLICY, parse_policy, read_policy
+        from dagster_project.lib.tiers.policy import parse_policy
 
-        base = read_policy(settings.policy) if settings.policy else DEFAULT_POLICY
-        whole: dict[str, Any] = base.model_dump(mode="json")
+        whole: dict[str, Any] = policy_without_run_config(settings).model_dump(mode="json")
         for part, given in self.model_dump(mode="json", exclude_none=True).items():
             whole[part] = {**(whole[part] or {}), **given}
         return parse_policy(whole, "run config")
+
+
+def policy_without_run_config(settings: Settings) -> "TierPolicy":
+    """The policy file of the settings, or the built-in one: what a refit of the sensor goes by."""
+    from dagster_project.lib.tiers.policy import DEFAULT_POLICY, read_policy
+
+    return read_policy(settings.policy) if settings.policy else DEFAULT_POLICY

@@ -1,19 +1,24 @@
 """Stage 2: probabilities, shard by shard: the only GPU work, and never a function of labels.
 
-Belongs: the two partitioned dumps, and the check that a dump is whole and from one model.
-Does not: the forward pass, segments, identity (``lib.inference``).
+Belongs: the two partitioned dumps, those of checkpoints beside the model in service, and the check
+that a dump is whole and from one model.
+Does not: which checkpoints there are (``checkpoints``), the forward pass, segments, identity
+(``lib.inference``).
 """
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from dagster_project.defs import show
-from dagster_project.defs.parquet_io import table_metadata, table_path
+from dagster_project.defs.model import artifact_of
+from dagster_project.defs.parquet_io import asset_key, table_metadata, table_path
 from dagster_project.lib import progress
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.progress import OnProgress
+from dagster_project.lib.scorecard.checkpoints import Checkpoint
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
@@ -31,19 +36,29 @@ def shard_keys(settings: Settings) -> list[str]:
     return [f"{i:02d}" for i in range(settings.num_shards)]
 
 
-def build_dump(split: str, settings: Settings) -> dg.AssetsDefinition:
-    """The asset that dumps one split."""
+def dump_of(split: str, checkpoint: Checkpoint | None = None) -> str:
+    """The asset's key as people write it: ``test_probabilities``, ``focal/test_probabilities``."""
+    return DUMPS[split] if checkpoint is None else f"{checkpoint.name}/{DUMPS[split]}"
+
+
+def build_dump(
+    split: str, settings: Settings, checkpoint: Checkpoint | None = None
+) -> dg.AssetsDefinition:
+    """The asset that dumps one split, with the model in service or a checkpoint beside it."""
+    asset = dump_of(split, checkpoint)
+    of = "" if checkpoint is None else f" by checkpoint {checkpoint.name}"
 
     @dg.asset(
-        name=DUMPS[split],
-        group_name="probabilities",
+        key=asset_key(asset),
+        ins={"model_artifact": dg.AssetIn(key=asset_key(artifact_of(checkpoint)))},
+        group_name="probabilities" if checkpoint is None else "checkpoints",
         kinds={"torch", "parquet"},
         owners=["team:data-science"],
         code_version="1",
         partitions_def=dg.StaticPartitionsDefinition(shard_keys(settings)),
         pool=GPU_POOL,
         description=(
-            f"Four views of the sigmoid outputs for every image of the {split} split: "
+            f"Four views of the sigmoid outputs for every image of the {split} split{of}: "
             "production-shaped and full questionnaire, with and without flip TTA. No labels."
         ),
     )
@@ -57,11 +72,14 @@ def build_dump(split: str, settings: Settings) -> dg.AssetsDefinition:
         from dagster_project.lib.inference.pictures import confidence_png
 
         key = context.partition_key
-        name, say = f"{split} shard {key}", context.log.info
+        name, say = f"{asset} shard {key}", context.log.info
         hashing, dumping = (progress.lines(f"{what} {name}", say) for what in ("plan", "dump"))
         plan = _plan(settings, split, int(key), model_artifact, dataset_index, hashing)
-        path = table_path(settings, DUMPS[split], key)
-        dumped = dump_to(plan, path, settings.store / "segments", on_progress=dumping)
+        path = table_path(settings, asset, key)
+        others = _same_shard(settings, split, key)
+        dumped = dump_to(
+            plan, path, settings.store / "segments", equals=others, on_progress=dumping
+        )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(plan.identity),
             metadata={
@@ -72,6 +90,12 @@ def build_dump(split: str, settings: Settings) -> dg.AssetsDefinition:
         )
 
     return dump
+
+
+def _same_shard(settings: Settings, split: str, key: str) -> list[Path]:
+    """Where any model's dump of a shard lies, of one taken off the list, too."""
+    beside = settings.tables_dir.glob(f"*/{DUMPS[split]}/{key}.parquet")
+    return [table_path(settings, DUMPS[split], key), *sorted(beside)]
 
 
 def _plan(
@@ -123,6 +147,9 @@ def _facts(dumped: "Dumped", plan: "DumpPlan", settings: Settings) -> dict[str, 
         "rows_without_probabilities": dumped.failed,
         **show.scalars({"rows_without_embedding": dumped.without_embedding}),
         "reused_equal_dump": dumped.reused,
+        **(
+            {"copied_from": dg.MetadataValue.path(dumped.copied_from)} if dumped.copied_from else {}
+        ),
         **(dumped.stats.facts() if dumped.stats else {}),
         "identity": dg.MetadataValue.json(dict(plan.identity_parts)),
         "path": dg.MetadataValue.path(dumped.path),
@@ -130,9 +157,13 @@ def _facts(dumped: "Dumped", plan: "DumpPlan", settings: Settings) -> dict[str, 
 
 
 def whole_dump(
-    shards: dict[str, StoredTable], index: StoredTable, split: str, settings: Settings
+    shards: dict[str, StoredTable],
+    index: StoredTable,
+    split: str,
+    settings: Settings,
+    checkpoint: Checkpoint | None = None,
 ) -> "ProbabilityTable":
-    """One table of all shards of a split.
+    """One table of all shards of a split, by the model in service or a checkpoint beside it.
 
     The check says first what is wrong; this holds when an asset is materialized without it.
 
@@ -148,38 +179,40 @@ def whole_dump(
     ids = dataset.split_rows(index.frame, split)["image_uuid"]
     problems = completeness_problems(tables, ids, settings.num_shards, settings.max_error_share)
     if problems:
-        raise InputError(f"{DUMPS[split]}: {'; '.join(problems)}")
+        raise InputError(f"{dump_of(split, checkpoint)}: {'; '.join(problems)}")
     return from_arrow(tables)
 
 
-def dumped_classes(settings: Settings) -> tuple[str, ...]:
-    """The classes of the model that the test shards are of, not of one synced since.
+def dumped_classes(settings: Settings, asset: str = DUMPS["test"]) -> tuple[str, ...]:
+    """The classes of the model that a dump's shards are of, not of one synced since.
 
     Raises
     ------
     InputError
-        No test shard has been dumped.
+        No shard has been dumped.
     """
-    return tuple(json.loads(_dumped(settings)["classes"]))
+    return tuple(json.loads(_dumped(settings, asset)["classes"]))
 
 
 def dumped_model(settings: Settings) -> str:
     """Tree hash of the model that the test shards are of; errors as :func:`dumped_classes`."""
-    return _dumped(settings)["model_tree_hash"]
+    return _dumped(settings, DUMPS["test"])["model_tree_hash"]
 
 
-def _dumped(settings: Settings) -> dict[str, str]:
-    """The metadata of the first test shard that is there."""
+def _dumped(settings: Settings, asset: str) -> dict[str, str]:
+    """The metadata of the first shard that is there."""
     from dagster_project.lib import tables
 
     for key in shard_keys(settings):
-        path = table_path(settings, DUMPS["test"], key)
+        path = table_path(settings, asset, key)
         if path.is_file():
             return tables.read_metadata(path)
     raise InputError("no test shard has been dumped; run dump_job")
 
 
-def build_dump_check(split: str, dump: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+def build_dump_check(
+    split: str, dump: dg.AssetsDefinition, checkpoint: Checkpoint | None = None
+) -> dg.AssetChecksDefinition:
     """The check that every image of the split has one row, from one model, for this many shards.
 
     It runs in two places: after a shard's own run, where it looks at that shard; and in the refit,
@@ -207,7 +240,7 @@ def build_dump_check(split: str, dump: dg.AssetsDefinition) -> dg.AssetChecksDef
         if run.has_partition_key:
             keys = [run.partition_key]
             rows = dataset.shard_rows(rows, int(run.partition_key), settings.num_shards)
-        paths = {key: table_path(settings, DUMPS[split], key) for key in keys}
+        paths = {key: table_path(settings, dump_of(split, checkpoint), key) for key in keys}
         try:
             shards = {k: tables.read_arrow(path) for k, path in paths.items() if path.is_file()}
             problems = completeness_problems(

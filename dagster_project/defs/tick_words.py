@@ -93,28 +93,48 @@ def given_up(runs: Sequence[dg.DagsterRun], failed: int, wanted: "Basis", drop: 
 
 
 def starting(
-    wanted: "Basis", fitted: "Basis | None", drop: "Drop", attempt: str, train_side: str | None
+    wanted: "Basis",
+    fitted: "Basis | None",
+    drop: "Drop",
+    attempt: str,
+    train_side: str | None,
+    scorecard: str | None,
 ) -> str:
-    """A refit is asked for. ``train_side``: why the train side does not join; None if it does."""
+    """A refit is asked for. ``train_side``: why the train side does not join; None if it does.
+
+    ``scorecard``: the same of the scorecard; empty where no checkpoint is listed.
+    """
     joins = (
         "mislabel assets of the train side join in"
         if train_side is None
         else f"the train side is left out ({train_side})"
     )
+    if scorecard is None:
+        joins += "; the scorecard of checkpoints joins in"
+    elif scorecard:
+        joins += f"; the scorecard of checkpoints is left out ({scorecard})"
     return (
         f"refit: {differences(wanted, fitted)} ({landed(drop)}). Attempt {attempt}; {joins}; no "
         f"shard is dumped again.{left_out(drop)}"
     )
 
 
-def shards(asset: str, missing: Sequence[str], other: Sequence[str], n_shards: int) -> str:
+def checkpoints_wait(reasons: Sequence[str]) -> str:
+    """Why checkpoints cannot be compared, the first in words."""
+    more = f"; and {_n(len(reasons) - 1, 'more checkpoint')}" if len(reasons) > 1 else ""
+    return f"{reasons[0]}{more}"
+
+
+def shards(
+    asset: str, missing: Sequence[str], other: Sequence[str], n_shards: int, job: str
+) -> str:
     """Which shards a fit waits for: not dumped, or of another dataset or number of shards."""
     parts = [f"{some(missing, MANY)} not dumped yet"] if missing else []
     if other:
         parts.append(f"{some(other, MANY)} dumped from another dataset or number of shards")
     return (
         f"waiting for {asset} shards: {'; '.join(parts)} ({n_shards} of the dataset in force are "
-        "needed); run dump_job for them"
+        f"needed); run {job} for them"
     )
 
 

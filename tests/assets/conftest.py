@@ -12,7 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from harness import Harness, write_dataset
+from harness import Harness, with_checkpoints, write_dataset
 from PIL import Image
 
 from dagster_project.definitions import build_definitions
@@ -141,3 +141,9 @@ def found(shelf: Path, settings: Settings) -> Iterator[Harness]:
     """Photographs are there, both splits are dumped, candidates are found."""
     with world("found", shelf, settings) as made:
         yield made
+
+
+@pytest.fixture
+def listed(harness: Harness) -> Harness:
+    """A world with two checkpoints on the list, and no dump yet."""
+    return with_checkpoints(harness)

@@ -6,8 +6,10 @@ schedules and alerts. Change it in the same commit that changes them.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -65,6 +67,15 @@ LINEAGE = {
     "policy_preview": {"scored_test_rows"},
     "cleaned_manifest": {"prune_list", "dataset_index", "cleaned_labels"},
     "label_history": {"expert_reviews", "cleaned_labels", "tier_thresholds"},
+    "tta_gain": {"test_probabilities", "cleaned_labels", "dataset_index"},
+    "temperature": {"test_probabilities", "cleaned_labels", "dataset_index"},
+    "checkpoint_scorecard": {
+        "test_probabilities",
+        "cleaned_labels",
+        "given_labels",
+        "dataset_index",
+        "tta_gain",
+    },
 }
 CHECKS = {
     ("model_artifact", "artifact_complete_and_hashed", True),
@@ -77,6 +88,7 @@ CHECKS = {
     ("tier_report", "change_within_bound", True),
     ("tier_report", "tiers_sum_to_n", True),
     ("tier_report", "rounding_kept", False),
+    ("checkpoint_scorecard", "checkpoint_verdicts", False),
 }
 JOBS = {
     "model_sync_job",
@@ -86,7 +98,11 @@ JOBS = {
     "refit_job",
     "mislabel_job",
     "policy_preview_job",
+    "scorecard_job",
 }
+LISTED = ("focal", "again")
+"""Checkpoints of ``listed``."""
+LISTED_JOBS = {"checkpoint_sync_job", "checkpoint_dump_job"}
 HEAVY = (
     *("torch", "transformers", "cleanlab", "sklearn", "matplotlib", "boto3"),
     *("polars", "pyarrow", "numpy", "upath"),
@@ -100,6 +116,42 @@ def test_the_lineage_is_the_documented_one(harness: Harness) -> None:
         for key in graph.get_all_asset_keys()
     }
     assert found == LINEAGE
+
+
+def test_an_entry_of_the_list_adds_its_lineage_beside_the_deployed_one(listed: Harness) -> None:
+    graph = listed.definitions.resolve_asset_graph()
+    found = {
+        key.to_user_string(): {p.to_user_string() for p in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    wanted = {asset: set(parents) for asset, parents in LINEAGE.items()}
+    for name in LISTED:
+        dump = f"{name}/test_probabilities"
+        wanted |= {
+            f"{name}/model_artifact": set(),
+            dump: {f"{name}/model_artifact", "dataset_index"},
+        }
+        for asset in ("tta_gain", "temperature", "checkpoint_scorecard"):
+            wanted[asset].add(dump)
+        node = graph.get(dg.AssetKey([name, "test_probabilities"]))
+        assert node.partitions_def is not None
+        assert node.partitions_def.get_partition_keys() == ["00", "01", "02"]
+        assert node.pools == {"gpu"}
+    assert found == wanted
+    checks = {
+        (key.asset_key.to_user_string(), key.name, graph.get(key).blocking)
+        for key in graph.asset_check_keys
+    }
+    assert checks == CHECKS | {
+        entry
+        for name in LISTED
+        for entry in (
+            (f"{name}/model_artifact", "artifact_complete_and_hashed", True),
+            (f"{name}/test_probabilities", "test_dump_complete", True),
+        )
+    }
+    names = listed.definitions.get_repository_def().job_names
+    assert {name for name in names if not name.startswith("__")} == JOBS | LISTED_JOBS
 
 
 def test_checks_and_which_of_them_block(harness: Harness) -> None:
@@ -122,8 +174,8 @@ def test_jobs_sensors_and_schedule(harness: Harness) -> None:
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
 
 
-def test_every_asset_is_described_owned_grouped_and_versioned(harness: Harness) -> None:
-    for spec in harness.definitions.resolve_all_asset_specs():
+def test_every_asset_is_described_owned_grouped_and_versioned(listed: Harness) -> None:
+    for spec in listed.definitions.resolve_all_asset_specs():
         assert spec.description, spec.key
         assert spec.owners, spec.key
         assert spec.kinds, spec.key
@@ -142,32 +194,37 @@ def test_dumps_are_partitioned_by_shard_and_take_the_gpu_pool(
         assert node.pools == {"gpu"}
 
 
-def test_partitioned_and_unpartitioned_assets_never_share_a_job(harness: Harness) -> None:
-    graph = harness.definitions.resolve_asset_graph()
-    for name in JOBS:
-        keys = harness.definitions.resolve_job_def(name).asset_layer.executable_asset_keys
+def test_partitioned_and_unpartitioned_assets_never_share_a_job(listed: Harness) -> None:
+    graph = listed.definitions.resolve_asset_graph()
+    for name in JOBS | LISTED_JOBS:
+        keys = listed.definitions.resolve_job_def(name).asset_layer.executable_asset_keys
         kinds = {graph.get(key).is_partitioned for key in keys}
         assert len(kinds) == 1, name
 
 
 def test_a_refit_never_touches_a_dump_or_a_packet_under_review() -> None:
-    chosen = {key.to_user_string() for key in jobs.refit_assets(with_train_side=True)}
+    chosen = {key.to_user_string() for key in jobs.refit_assets(True, True)}
     assert not chosen & {"test_probabilities", "train_probabilities", "review_packet"}
     assert not chosen & {"model_artifact", "dataset_index", "given_labels"}
     assert not chosen & {"image_fingerprints", "image_issues"}
+    assert not [asset for asset in chosen if "/" in asset]
 
 
-def test_loading_the_definitions_imports_nothing_heavy() -> None:
+def test_loading_the_definitions_imports_nothing_heavy(tmp_path: Path) -> None:
     """What it costs against `import dagster` is measured in benchmarks/load_definitions.py."""
+    listed = tmp_path / "checkpoints.toml"
+    listed.write_text('[[checkpoint]]\nname = "focal"\nmodel = "s3://bucket/focal/"\n')
     code = "import sys, dagster_project.definitions; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    env = {**os.environ, "TIER_REFIT_CHECKPOINTS": str(listed)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+    )
     assert not set(done.stdout.split()) & set(HEAVY)
 
 
 @pytest.mark.parametrize("name", ["dagster.yaml", "workspace.yaml"])
 def test_the_wheel_carries_the_instance_files_of_the_root(name: str) -> None:
     from importlib.resources import files
-    from pathlib import Path
 
     root = Path(__file__).parents[2] / name
     assert files("dagster_project").joinpath(name).read_text() == root.read_text()

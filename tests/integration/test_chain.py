@@ -21,6 +21,7 @@ from dagster_project.definitions import build_definitions
 from dagster_project.defs.label_sensor import fitted_basis
 from dagster_project.lib import tables
 from dagster_project.lib.demo.population import SMALL
+from dagster_project.lib.inference import dump
 from dagster_project.lib.release.bundle import verify
 from dagster_project.settings import load_settings, use_settings_of
 from dagster_project.walkthrough import run_demo
@@ -193,3 +194,39 @@ def test_a_second_demo_does_not_hang_on_a_slot_that_a_killed_one_held(
     out = capsys.readouterr().out
     assert "16 of 25 assets recomputed, 0 shards dumped again" in out
     assert "threshold confident" in out
+
+
+@pytest.mark.usefixtures("root")
+def test_a_checkpoint_with_the_bytes_of_the_deployed_model_is_never_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a copy of the tables; the second entry finds the dump of a model, too."""
+    deployed = load_settings()
+    tables_dir = tmp_path / "store" / "tables"
+    shutil.copytree(deployed.tables_dir / "test_probabilities", tables_dir / "test_probabilities")
+    shutil.copy(deployed.tables_dir / "dataset_index.parquet", tables_dir)
+    shutil.copytree(deployed.model_uri, tmp_path / "twin")
+    shutil.copytree(deployed.model_uri, tmp_path / "second")
+    entries = [f'[[checkpoint]]\nname = "{n}"\nmodel = "{n}"\n' for n in ("twin", "second")]
+    (tmp_path / "checkpoints.toml").write_text("".join(entries))
+    changed = {"store": tmp_path / "store", "checkpoints": tmp_path / "checkpoints.toml"}
+    settings = deployed.model_copy(update=changed)
+    definitions = build_definitions(settings)
+    monkeypatch.setattr(dump, "_engine", lambda *_: pytest.fail("an engine was built"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        sync = definitions.resolve_job_def("checkpoint_sync_job")
+        assert sync.execute_in_process(instance=instance).success
+        job = definitions.resolve_job_def("checkpoint_dump_job")
+        for key in ("00", "01"):
+            result = job.execute_in_process(instance=instance, partition_key=key)
+            assert {e.passed for e in result.get_asset_check_evaluations()} == {True}
+            for event in result.get_asset_materialization_events():
+                facts = {k: v.value for k, v in event.materialization.metadata.items()}
+                assert facts["reused_equal_dump"] is True
+                assert Path(str(facts["copied_from"])).name == f"{key}.parquet"
+    assert len([path for path in settings.models_dir.iterdir() if len(path.name) == 64]) == 1
+    assert not (settings.models_dir / "current").exists()
+    for name in ("twin", "second"):
+        for path in (tables_dir / "test_probabilities").iterdir():
+            copy = tables_dir / name / "test_probabilities" / path.name
+            assert copy.read_bytes() == path.read_bytes()

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+_NO_FIT = "No temperature"
+_COLUMNS = ("n", "n_patients", "temperature", "nll_before", "nll_after", "ece", "ece_debiased")
+
+
 @dataclass(frozen=True)
 class Forecasts:
     """Top probabilities and whether they came true, in the order of ``image_uuid``.
@@ -123,6 +127,33 @@ def forecast_summary(rows: Forecasts) -> dict[str, Any]:
     }
 
 
+def temperature_table(summaries: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
+    """One row a model: its temperature, and the calibration that it is judged by.
+
+    Parameters
+    ----------
+    summaries : name -> :func:`forecast_summary`.
+
+    Returns
+    -------
+    (M,) ``config, n, n_patients, temperature, low, high`` (approximate, 95 %), ``nll_before,
+    nll_after, ece, ece_debiased, note`` (why there is no temperature); what is undefined is null.
+    """
+    rows = [
+        {
+            **{name: found[name] for name in _COLUMNS},
+            **dict(zip(("low", "high"), found["temperature_ci95"] or (None, None), strict=True)),
+            "config": config,
+            "note": next((note for note in found["notes"] if note.startswith(_NO_FIT)), None),
+        }
+        for config, found in summaries.items()
+    ]
+    whole = {"config": pl.String, "n": pl.Int64, "n_patients": pl.Int64}
+    numbers = ("temperature", "low", "high", *_COLUMNS[3:])
+    schema = {**whole, **dict.fromkeys(numbers, pl.Float64), "note": pl.String}
+    return pl.DataFrame(rows, schema=schema)
+
+
 def _notes(rows: Forecasts, bins: int, error: CalibrationError, fit: TemperatureFit) -> list[str]:
     notes = [
         "Of the top probability as a forecast that the top class is right, against the labels in"
@@ -141,7 +172,7 @@ def _notes(rows: Forecasts, bins: int, error: CalibrationError, fit: Temperature
             "be told from noise on these rows."
         )
     if fit.reason is not None:
-        notes.append(f"No temperature: {fit.reason}.")
+        notes.append(f"{_NO_FIT}: {fit.reason}.")
     if fit.n_clipped:
         notes.append(
             f"{fit.n_clipped} of {rows.score.size} scores entered the fit of the temperature as "
