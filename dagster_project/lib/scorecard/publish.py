@@ -32,9 +32,12 @@ _MORE = (
 _POINT = ("confident", "refer", "coverage", "confident_wrong")
 _CLASS = ("n", "recall", "precision", "f1", "overprediction")
 _TEXT = frozenset(
-    {"config", "class", "verdict", "recipe", "sink", "method", "sentence", "unclear", "fallen"}
+    {
+        *("config", "class", "verdict", "given_verdict", "recipe", "sink", "method"),
+        *("sentence", "unclear", "fallen"),
+    }
 )
-_COUNTS = frozenset({"n", "n_patients", "n_predicted", "draws"})
+_COUNTS = frozenset({"n", "n_patients", "n_predicted", "n_given"})
 
 
 def scorecard_table(card: Mapping[str, Any]) -> pl.DataFrame:
@@ -46,7 +49,8 @@ def scorecard_table(card: Mapping[str, Any]) -> pl.DataFrame:
     baseline); other measures; ``temperature_low``, ``temperature_high``; ``deployed_`` and
     ``refitted_`` ``confident, refer, coverage, confident_wrong``; ``sink``,
     ``sink_overprediction``; ``recipe``; ``sentence``, ``fallen``, ``unclear`` (classes, joined by
-    ``; ``); and for each of MEASURES ``_difference``, ``_low``, ``_high``.
+    ``; ``); ``given_`` MEASURES and ``given_verdict``, on the labels before cleaning; and for each
+    of MEASURES ``_difference``, ``_low``, ``_high``.
     """
     rows = [_config_row(card, row) for row in card["configs"]]
     return _frame(rows)
@@ -59,14 +63,20 @@ def per_class_table(card: Mapping[str, Any]) -> pl.DataFrame:
     -------
     (M * K,) ``config, class, n, recall, precision, f1, overprediction``; ``n_patients``,
     ``n_predicted``; ``recall_baseline``, ``recall_difference``, ``recall_low``, ``recall_high``,
-    ``recall_by_chance``, ``z``, ``p``, ``method``, ``p_holm`` (null for the baseline).
+    ``recall_by_chance``, ``z``, ``p``, ``method``, ``p_holm`` (null for the baseline);
+    ``n_given``, ``recall_given`` (null without labels before cleaning).
     """
     rows = []
     for config in card["configs"]:
         compared = card["comparisons"].get(config["config"])
         changes = compared["per_class"] if compared else [None] * len(config["per_class"])
-        for row, change in zip(config["per_class"], changes, strict=True):
-            rows.append(_class_row(config["config"], row, change))
+        before = _before(card, config["config"])
+        given = before.get("per_class", [{}] * len(config["per_class"]))
+        for row, old, change in zip(config["per_class"], given, changes, strict=True):
+            rows.append(
+                _class_row(config["config"], row, change)
+                | {"n_given": old.get("n"), "recall_given": old.get("recall")}
+            )
     return _frame(rows)
 
 
@@ -136,12 +146,20 @@ def _config_row(card: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, An
     made |= {
         name: None if row[name] is None else "; ".join(row[name]) for name in ("fallen", "unclear")
     }
+    before = _before(card, row["config"])
+    made |= {f"given_{name}": before.get(name) for name in (*MEASURES, "verdict")}
     compared = card["comparisons"].get(row["config"])
     for name in MEASURES:
         found = compared["differences"][name] if compared else {}
         for column, key in (("difference", "estimate"), ("low", "low"), ("high", "high")):
             made[f"{name}_{column}"] = found.get(key)
     return made
+
+
+def _before(card: Mapping[str, Any], config: str) -> Mapping[str, Any]:
+    """The configuration's row on the labels before cleaning; empty without them."""
+    rows = card["given"]["configs"] if card["given"] else []
+    return next((row for row in rows if row["config"] == config), {})
 
 
 def _class_row(

@@ -382,14 +382,14 @@ def _both_labels(card: Card, others: Sequence[Card]) -> list[str]:
                 _name(row["config"]),
                 *(
                     f"{percent(old[key])} / {percent(row[key])}"
-                    for key in ("top1", "balanced_accuracy", "macro_f1")
+                    for key in ("top1", "top3", "balanced_accuracy", "macro_f1")
                 ),
                 *(f"{number(old[key])} / {number(row[key])}" for key in ("brier", "nll")),
                 f"{old['verdict'] or 'baseline'} / {row['verdict'] or 'baseline'}",
             )
         )
-    head = ("configuration: given / cleaned", "top-1", "balanced accuracy", "macro-F1", "Brier",
-            "NLL", "verdict")  # fmt: skip
+    head = ("configuration: given / cleaned", "top-1", "top-3", "balanced accuracy",
+            "macro-F1", "Brier", "NLL", "verdict")  # fmt: skip
     changes = []
     for name, comparison in card["comparisons"].items():
         old = given["comparisons"][name]["differences"]

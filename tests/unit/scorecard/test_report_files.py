@@ -88,6 +88,21 @@ def test_per_class_csv_has_a_row_a_configuration_and_class(whole: Made) -> None:
     assert collapsed["p_holm"] < 0.001
 
 
+def test_the_labels_before_cleaning_have_columns_of_their_own(whole: Made, alone: Made) -> None:
+    card = whole[0]
+    table, classes = publish.scorecard_table(card), publish.per_class_table(card)
+    before = card["given"]["configs"]
+    assert table["given_nll"].to_list() == [row["nll"] for row in before]
+    assert table["given_verdict"].to_list() == [row["verdict"] for row in before]
+    # all eczema was called acne
+    eczema = classes.filter(config="collapsed", **{"class": "eczema"})
+    assert eczema.select("n_given", "recall_given").row(0) == (0, None)
+    acne = classes.filter(config="collapsed", **{"class": "acne"})
+    assert acne["n_given"].to_list() == [402]
+    assert publish.scorecard_table(alone[0])["given_top1"].to_list() == [None]
+    assert publish.per_class_table(alone[0])["n_given"].null_count() == len(CLASSES)
+
+
 def test_a_class_without_an_image_is_empty_cells_and_never_a_zero(whole: Made) -> None:
     table = publish.per_class_table(whole[0]).filter(pl.col("n") == 0)
     assert table["class"].to_list() == ["tinea | of the feet"] * 3
