@@ -305,4 +305,5 @@ def _says(words: str) -> bytes:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+    short = name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+    return " ".join(short.split()).replace("$", r"\$")  # no formula

@@ -247,6 +247,10 @@ def test_a_fallen_class_has_a_shape_of_its_own(whole: Made, drawn: Any) -> None:
     assert "v" in shapes[1]
 
 
+def test_a_dollar_in_a_name_is_no_formula() -> None:
+    assert pictures._short("a $x") == r"a \$x"
+
+
 def test_of_very_many_classes_the_largest_changes_are_drawn() -> None:
     rows = [{"name": f"c{i:03d}", "difference": {"estimate": i / 100}} for i in range(100)]
     kept = [row["name"] for row in pictures._sorted_rows(rows)]
