@@ -139,6 +139,7 @@ def operating_curves_png(card: Mapping[str, Any], answers: Answers) -> bytes:
         is_baseline = row["config"] == card["baseline"]
         colour, dash, shape = (house.INK, "-", "") if is_baseline else next(looks)
         x, risk = _curve(answers, row["config"])
+        shape = shape if x.size > 1 else "*"  # equal scores throughout: a point is no line
         told = " (baseline)" if is_baseline and row["config"] != "baseline" else ""
         label = _short(row["config"]) + told
         axes.plot(x, risk, color=colour, linestyle=dash, label=label, marker=shape, markersize=5,
@@ -295,7 +296,7 @@ def _point(axes: Any, found: Mapping[str, Any] | None, marker: str, colour: str)
     if found is not None and _has_point(found):
         x = found["coverage"]
         axes.plot(x, found["confident_wrong"] / x, marker, color="white", markeredgecolor=colour,
-                  markeredgewidth=1.6, markersize=7, zorder=4)  # fmt: skip
+                  markeredgewidth=1.6, markersize=7, zorder=4, clip_on=False)  # fmt: skip
 
 
 def _says(words: str) -> bytes:
