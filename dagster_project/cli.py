@@ -429,7 +429,8 @@ def scorecard(options: argparse.Namespace) -> None:
         inputs = read_inputs(files, thresholds=deployed, policy=policy, on_progress=show)
     with progress.bar("scorecard", "step") as show:
         card = make_scorecard(inputs, on_progress=show)
-    publish.write_scorecard(card, inputs.answers, out)
+    with progress.bar("write", "file") as show:
+        publish.write_scorecard(card, inputs.answers, out, on_progress=show)
     if options.json:
         print(publish.scorecard_json(card), end="")
     else:
