@@ -32,6 +32,8 @@ from dagster_project.settings import load_settings
 if TYPE_CHECKING:
     import polars as pl
 
+    from dagster_project.lib.labels.cleaning import Cleaning
+    from dagster_project.lib.labels.drop import Drop
     from dagster_project.lib.probability_table import ProbabilityTable
     from dagster_project.lib.review.packet import PacketDesign, PacketSource
     from dagster_project.lib.tiers.thresholds import Thresholds
@@ -243,7 +245,9 @@ def image_issues(options: argparse.Namespace) -> None:
 
     _check_writable(options.out)
     folder = options.dataset_dir
-    index = dataset.dataset_index(folder)
+    index = dataset.images(folder)
+    if index["split"].is_null().all():
+        _note(f"{folder}: no splits.csv or splits.parquet, so leaks across splits are not known")
     table = _optional_table(options)
     classes = table.classes if table else None
     labels = (
@@ -266,13 +270,14 @@ def image_issues(options: argparse.Namespace) -> None:
 
 
 def reviews(options: argparse.Namespace) -> None:
-    """Reviews in a drop and the labels they make; exit 3 if a file of it is refused."""
+    """Reviews in a drop, the labels they make, what they teach; exit 3 if a file is refused."""
     from dagster_project.lib import tables
     from dagster_project.lib.labels.cleaning import clean_drop, write_cleaning
     from dagster_project.lib.labels.consensus import ConsensusPolicy
     from dagster_project.lib.labels.given import read_labels, verified_images
     from dagster_project.lib.labels.next_reviews import next_reviews
     from dagster_project.lib.probability_table import read_classes
+    from dagster_project.lib.review.findings_page import sentences, write_findings
 
     _check_writable(options.out)
     classes, settings = read_classes(options.classes), load_settings()
@@ -296,22 +301,46 @@ def reviews(options: argparse.Namespace) -> None:
         patients=index if index is not None and "patient_id" in index.columns else None,
         also=_repeats(options.packets),
     )
+    found = None if options.packets is None else _findings(options.packets, cleaning)
     write_cleaning(cleaning, options.out)
+    if found is not None:
+        write_findings(found, options.out)
     if table is not None:
         ranked = next_reviews(cleaning.cleaned, cleaning.drop.reviews, table)
         tables.write_csv(options.out / "next_reviews.csv", ranked)
-    print(f"{options.out}: {cleaning.line()}")
-    for refusal in (*cleaning.drop.refusals, *cleaning.drop.warnings):
+    lines = [] if found is None else sentences(found)
+    print("\n".join([f"{options.out}: {cleaning.line()}", *lines]))
+    _tell_refusals(cleaning.drop, options)
+
+
+def _tell_refusals(drop: Drop, options: argparse.Namespace) -> None:
+    """Each refusal and warning on a line; raise if a file is refused."""
+    for refusal in (*drop.refusals, *drop.warnings):
         _note(str(refusal))
-    unknown = any(refusal.kind == "unknown image" for refusal in cleaning.drop.refusals)
+    unknown = any(refusal.kind == "unknown image" for refusal in drop.refusals)
     if unknown and options.packets is None:
         _note("images shown twice come back under ids of their own: pass --packets to know them")
-    refused = len({refusal.file for refusal in cleaning.drop.refusals})
+    refused = len({refusal.file for refusal in drop.refusals})
     if refused:
         raise RefusedError(
-            f"{refused} of {cleaning.drop.n_files} files are refused and count for nothing; "
+            f"{refused} of {drop.n_files} files are refused and count for nothing; "
             f"{options.out / 'refusals.csv'} says why"
         )
+
+
+def _findings(folder: Path, cleaning: Cleaning) -> dict[str, Any]:
+    """What the reviews taught about the frames of these packets, as ``review_findings`` has it."""
+    import polars as pl
+
+    from dagster_project.lib.review.findings import Returned, review_findings
+    from dagster_project.lib.review.sample import read_packets, read_repeats
+
+    packets, repeats = read_packets(folder), read_repeats(folder)
+    if any(packet.design["split"].null_count() for packet in packets):
+        _note(f"{folder}: images of a data set without splits are called test images here")
+        split = pl.col("split").fill_null("test")
+        packets = [replace(one, design=one.design.with_columns(split)) for one in packets]
+    return review_findings(Returned(packets, cleaning.cleaned, cleaning.drop.reviews, repeats))
 
 
 def _repeats(packets: Path | None) -> list[str]:
@@ -400,7 +429,8 @@ def scorecard(options: argparse.Namespace) -> None:
         inputs = read_inputs(files, thresholds=deployed, policy=policy, on_progress=show)
     with progress.bar("scorecard", "step") as show:
         card = make_scorecard(inputs, on_progress=show)
-    publish.write_scorecard(card, inputs.answers, out)
+    with progress.bar("write", "file") as show:
+        publish.write_scorecard(card, inputs.answers, out, on_progress=show)
     if options.json:
         print(publish.scorecard_json(card), end="")
     else:
@@ -526,7 +556,8 @@ _COMMANDS: tuple[tuple[Command, Arguments, str], ...] = (
     (
         reviews,
         cli_arguments.reviews,
-        "tier-refit reviews s3://bucket/reviews --classes labels.txt --labels given.csv --out out",
+        "tier-refit reviews s3://bucket/reviews --classes labels.txt --labels given.csv "
+        "--packets packets --out out",
     ),
     (
         refit,

@@ -163,7 +163,11 @@ def reviews(command: argparse.ArgumentParser) -> None:
         help="image_uuid and patient_id (intervals by patient), and the column of verified labels",
     )
     command.add_argument(
-        "--packets", type=Path, metavar="DIR", help="packets, whose repeats come back too"
+        "--packets",
+        type=Path,
+        metavar="DIR",
+        help="the folder of packets: their repeats are known, and what the reviews taught about "
+        "flags and labels is said: review_findings.json, .csv, .png",
     )
     _files_argument(
         command,

@@ -314,7 +314,7 @@ def _closing_tables(stage: Stage, world: World, before: Snapshot, run_id: str) -
     after = _snapshot(stage)
     parts = [
         _tier_lines(before.report, after.report),
-        _planted_lines(world, before, after),
+        _planted_lines(world, before, after) + _picture_lines(stage, world),
         _estimated_lines(stage, world, before),
         _checkpoint_lines(after.scorecard),
         _recomputed_lines(stage, run_id),
@@ -371,6 +371,17 @@ def _planted_lines(world: World, before: Snapshot, after: Snapshot) -> list[str]
         f"{_percent(cleaned['accuracy_before'])} -> {_percent(cleaned['accuracy_after'])}"
     )
     return lines
+
+
+def _picture_lines(stage: Stage, world: World) -> list[str]:
+    """Planted and found, of the pictures themselves."""
+    found = read_stored(stage.settings, "image_issues").frame
+    score = scoring.score_pictures(found, read_truth(world))
+    return [
+        f"  pictures: {score['garbage_found']} of {score['garbage_planted']} garbage images called "
+        f"no skin, and {score['not_skin_wrongly']} others; {score['copies_found']} of "
+        f"{score['copies_planted']} cropped copies found, and {score['pairs_wrongly']} other pairs",
+    ]
 
 
 def _estimated_lines(stage: Stage, world: World, before: Snapshot) -> list[str]:

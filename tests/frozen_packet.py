@@ -81,7 +81,7 @@ JUDGED = {
 }  # fmt: skip
 
 
-def packet(split: str = "test", **columns: Any) -> Packet:
+def packet(split: str | None = "test", **columns: Any) -> Packet:
     rows: list[dict[str, Any]] = []
     for stratum, n, n_asked in STRATA:
         for i in range(n):

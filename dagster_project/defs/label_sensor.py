@@ -4,7 +4,8 @@ Belongs: deciding, from the drop and the event log, whether to start one refit, 
 Does not: reading a review file (``lib.labels``), the words of a tick (``tick_words``), fitting.
 Concept: each tick compares four values (labels in the drop, the model and the dataset of the
 shards, the number of shards) with those that the newest ``tier_thresholds`` recorded as it read
-them. No edge can be lost to a tick boundary, a run in flight, a failed run or a reload.
+them. No edge can be lost to a tick boundary, a run in flight, a failed run or a reload. A
+changed policy is told of and starts nothing: a person changes it, before the labels are seen.
 
 Why not declarative automation: labels that land during a refit are never refitted by it, and a
 failed refit is never retried (``docs/automation.md``).
@@ -19,6 +20,7 @@ from dagster import DagsterRunStatus as Status
 from dagster_project.defs import checkpoints, jobs, tick_words
 from dagster_project.defs.labels import labels_version, read_drop, report_drop
 from dagster_project.defs.parquet_io import asset_key, read_stored, table_path
+from dagster_project.defs.policy_config import policy_without_run_config
 from dagster_project.defs.probabilities import DUMPS, dump_of, dumped_classes, shard_keys
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.files import digest
@@ -119,7 +121,7 @@ def current_dump(
         if event is None or not table_path(settings, asset, key).is_file():
             missing.append(key)
             continue
-        values: dict[str, Any] = {name: entry.value for name, entry in event.metadata.items()}
+        values = _metadata(event)
         models[key] = str(values.get("model_tree_hash"))
         unscored += values.get("rows_without_probabilities", 0)
         read = (values.get("dataset_version"), values.get("n_shards"))
@@ -140,12 +142,25 @@ def fitted_basis(instance: dg.DagsterInstance) -> Basis | None:
 
     Only a run that went through counts: one that died after its fit has released nothing.
     """
-    record = _newest_record(instance, "tier_thresholds")
-    if record is None or record.asset_materialization is None:
-        return None
-    run = instance.get_run_by_id(record.run_id)
-    done = run is not None and run.status == Status.SUCCESS
-    return _basis_of(record.asset_materialization) if done else None
+    event = _fitted(instance)
+    return None if event is None else _basis_of(event)
+
+
+def policy_note(instance: dg.DagsterInstance, settings: Settings) -> str:
+    """Where the policy of a refit made now is not the one last fitted; empty where it is.
+
+    The policy of a refit made now is the file's or the built-in one: the sensor gives no run
+    config. A policy that was fitted by run config is told of, too: the next refit leaves it.
+    """
+    from dagster_project.lib.tiers.policy import policy_sha256
+
+    event = _fitted(instance)
+    fitted = None if event is None else _metadata(event).get("policy_sha256")
+    try:
+        wanted = policy_sha256(policy_without_run_config(settings))
+    except (InputError, OSError) as error:
+        return tick_words.unreadable_policy(error)
+    return tick_words.other_policy(wanted, fitted, settings.policy)
 
 
 def attempts(instance: dg.DagsterInstance, wanted: Basis) -> tuple[list[dg.DagsterRun], int]:
@@ -243,9 +258,10 @@ def label_sensor(
     except (NotReadyError, InputError) as error:
         return dg.SkipReason(str(error))
     _report(context, settings, drop)
+    policy = policy_note(instance, settings)
     fitted = fitted_basis(instance)
     if wanted == fitted:
-        return dg.SkipReason(tick_words.nothing_new(wanted, drop))
+        return dg.SkipReason(tick_words.nothing_new(wanted, drop, policy))
     run = busy(instance)
     if run is not None:
         return dg.SkipReason(tick_words.wait_for(run, wanted, fitted, drop))
@@ -255,7 +271,8 @@ def label_sensor(
     train_side = train_side_waits(instance, settings, wanted)
     attempt = f"{failed + 1} of {MAX_ATTEMPTS}"
     scorecard = scorecard_waits(instance, settings, wanted)
-    why = tick_words.starting(wanted, fitted, drop, attempt, train_side, scorecard)
+    joins = tick_words.joins(train_side, scorecard)
+    why = tick_words.starting(wanted, fitted, drop, attempt, joins, policy)
     context.log.info(why)
     return dg.RunRequest(
         # unique for each attempt: a bare hash would be deduplicated and a revert never run
@@ -301,12 +318,24 @@ def _newest_record(
         cursor = found.cursor
 
 
+def _fitted(instance: dg.DagsterInstance) -> dg.AssetMaterialization | None:
+    """The newest thresholds, if their run went through."""
+    record = _newest_record(instance, "tier_thresholds")
+    run = None if record is None else instance.get_run_by_id(record.run_id)
+    done = run is not None and run.status == Status.SUCCESS
+    return record.asset_materialization if record is not None and done else None
+
+
+def _metadata(event: dg.AssetMaterialization) -> dict[str, Any]:
+    return {name: entry.value for name, entry in event.metadata.items()}
+
+
 def _version(event: dg.AssetMaterialization) -> str:
     return str((event.tags or {}).get("dagster/data_version"))
 
 
 def _basis_of(event: dg.AssetMaterialization) -> Basis | None:
-    values = {name: entry.value for name, entry in event.metadata.items()}
+    values = _metadata(event)
     if not set(Basis.__annotations__) <= set(values):
         return None
     return Basis(

@@ -34,7 +34,7 @@ def read_stored(settings: Settings, asset: str) -> StoredTable:
     """An asset's table outside a run (sensor, walk-through); a missing file is an error."""
     from dagster_project.lib import tables
 
-    return StoredTable(tables.read_arrow(table_path(settings, asset)))
+    return StoredTable(tables.read_arrow(table_path(settings, asset)), asset)
 
 
 class ParquetIOManager(dg.UPathIOManager):
@@ -56,10 +56,9 @@ class ParquetIOManager(dg.UPathIOManager):
 
     def load_from_path(self, context: dg.InputContext, path: "UPath") -> StoredTable:
         """Load one table; a missing file fails the run."""
-        del context
         from dagster_project.lib import tables
 
-        return StoredTable(tables.read_arrow(Path(str(path))))
+        return StoredTable(tables.read_arrow(Path(str(path))), context.asset_key.path[-1])
 
     def load_input(self, context: dg.InputContext) -> Any:
         """As the base class, but all partitions are a mapping even if there is only one."""

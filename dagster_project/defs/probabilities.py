@@ -7,6 +7,7 @@ Does not: which checkpoints there are (``checkpoints``), the forward pass, segme
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from dagster_project.lib import progress
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.progress import OnProgress
 from dagster_project.lib.scorecard.checkpoints import Checkpoint
-from dagster_project.lib.stored_table import StoredTable
+from dagster_project.lib.stored_table import Metadata, StoredTable
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ def shard_keys(settings: Settings) -> list[str]:
 def dump_of(split: str, checkpoint: Checkpoint | None = None) -> str:
     """The asset's key as people write it: ``test_probabilities``, ``focal/test_probabilities``."""
     return DUMPS[split] if checkpoint is None else f"{checkpoint.name}/{DUMPS[split]}"
+
+
+def _mend(asset: str) -> str:
+    """What makes a dump again."""
+    return f"run {'checkpoint_dump_job' if '/' in asset else 'dump_job'}"
 
 
 def build_dump(
@@ -175,12 +181,14 @@ def whole_dump(
     from dagster_project.lib import dataset
     from dagster_project.lib.probability_table import completeness_problems, from_arrow
 
+    asset = dump_of(split, checkpoint)
     tables = {key: shard.arrow for key, shard in shards.items()}
     ids = dataset.split_rows(index.frame, split)["image_uuid"]
     problems = completeness_problems(tables, ids, settings.num_shards, settings.max_error_share)
     if problems:
-        raise InputError(f"{dump_of(split, checkpoint)}: {'; '.join(problems)}")
-    return from_arrow(tables)
+        raise InputError(f"{asset}: {'; '.join(problems)}")
+    table = from_arrow(tables)
+    return replace(table, metadata=Metadata(table.metadata, asset, _mend(asset)))
 
 
 def dumped_classes(settings: Settings, asset: str = DUMPS["test"]) -> tuple[str, ...]:
@@ -199,15 +207,15 @@ def dumped_model(settings: Settings) -> str:
     return _dumped(settings, DUMPS["test"])["model_tree_hash"]
 
 
-def _dumped(settings: Settings, asset: str) -> dict[str, str]:
+def _dumped(settings: Settings, asset: str) -> Metadata:
     """The metadata of the first shard that is there."""
     from dagster_project.lib import tables
 
     for key in shard_keys(settings):
         path = table_path(settings, asset, key)
         if path.is_file():
-            return tables.read_metadata(path)
-    raise InputError("no test shard has been dumped; run dump_job")
+            return Metadata(tables.read_metadata(path), asset, _mend(asset))
+    raise InputError(f"no shard of {asset} has been dumped; {_mend(asset)}")
 
 
 def build_dump_check(

@@ -13,14 +13,13 @@ import dagster as dg
 from dagster_project.defs import show
 from dagster_project.defs.parquet_io import read_stored, table_path
 from dagster_project.defs.thresholds import fit_of, policy_of
-from dagster_project.lib.files import canonical_json, digest, write_json
+from dagster_project.lib.files import canonical_json, digest
 from dagster_project.lib.stored_table import StoredTable
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
 
-NAME = "review_findings"
 KINDS = ("image_issues", "issue_kinds")
 """Image issues are judged too where they were looked for; they are not looked for in a refit."""
 
@@ -34,7 +33,6 @@ def review_findings(
     tier_thresholds: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
     """Precision and recall of the flags, noise rates, confusions, effect on the thresholds."""
-    from dagster_project.lib import tables
     from dagster_project.lib.review import effect, findings, findings_page, sample
 
     packets = sample.read_packets(settings.packets_dir)
@@ -54,9 +52,8 @@ def review_findings(
     found = findings.review_findings(returned, thresholds=moved)
     said = findings_page.sentences(found)
     table = findings_page.findings_table(found)
-    path = settings.report_dir / f"{NAME}.json"
-    write_json(path, {**found, "sentences": said})
-    tables.write_csv(path.with_suffix(".csv"), table)
+    findings_page.write_findings(found, settings.report_dir)
+    path = settings.report_dir / f"{findings_page.NAME}.json"
     return dg.MaterializeResult(
         value=StoredTable.of(table, {"findings": canonical_json(found)}),
         data_version=dg.DataVersion(digest(found)),
@@ -66,7 +63,7 @@ def review_findings(
             "findings": show.table(table),
             **show.link(path, settings),
             **show.link(path.with_suffix(".csv"), settings),
-            **show.picture(findings_page.findings_picture(found), NAME, settings),
+            **show.published_picture(findings_page.NAME, settings),
         },
     )
 

@@ -141,6 +141,7 @@ def tier_thresholds(
     Depends on ``expert_reviews`` directly, so that the event log ties each fit to its reviews.
     """
     from dagster_project.lib.tiers import curve, pictures, reports
+    from dagster_project.lib.tiers.policy import policy_sha256
 
     if scored_test_rows.metadata["reviews_version"] != expert_reviews.metadata["version"]:
         raise InputError(
@@ -165,6 +166,7 @@ def tier_thresholds(
         metadata={
             **{key: carried[key] for key in BASIS},
             "n_shards": settings.num_shards,
+            "policy_sha256": policy_sha256(policy),
             **headline(reports.tier_report(scored, fit.thresholds)),
             "rules": show.table(rules),
             **show.scalars(_certified(fit)),

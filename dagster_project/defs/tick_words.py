@@ -14,6 +14,8 @@ import dagster as dg
 from dagster_project.lib.errors import some
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dagster_project.defs.label_sensor import Basis
     from dagster_project.lib.labels.drop import Drop
 
@@ -65,11 +67,27 @@ def differences(wanted: "Basis", fitted: "Basis | None") -> str:
     )  # fmt: skip
 
 
-def nothing_new(wanted: "Basis", drop: "Drop") -> str:
-    """Wanted is fitted."""
+def other_policy(wanted: str, fitted: str | None, file: "Path | None") -> str:
+    """Policies by sha256; empty where one is wanted and fitted, or where none was recorded."""
+    if fitted is None or wanted == fitted:
+        return ""
+    name = "the built-in policy" if file is None else f"the policy file {file.name}"
+    by = f"{wanted[:SHORT]} where policy {fitted[:SHORT]} was fitted"
+    return f"{name}, by which a refit goes, is {by}"
+
+
+def unreadable_policy(error: Exception) -> str:
+    """A refit would fail of it."""
+    return f"the policy file cannot be read, mend it before the next refit ({error})"
+
+
+def nothing_new(wanted: "Basis", drop: "Drop", policy: str) -> str:
+    """Wanted is fitted. ``policy``: how it is another one, else empty; told of, starts nothing."""
+    but = f". But {policy}" if policy else ""
     return (
-        f"thresholds are already fitted on what is there: {_whole(wanted, drop)}. "
-        f"The next tick compares again; new or other reviews start a refit.{left_out(drop)}"
+        f"thresholds are already fitted on what is there: {_whole(wanted, drop)}. The next tick "
+        "compares again; new or other reviews start a refit; a changed policy starts none by "
+        f"itself: run refit_job{but}.{left_out(drop)}"
     )
 
 
@@ -92,30 +110,38 @@ def given_up(runs: Sequence[dg.DagsterRun], failed: int, wanted: "Basis", drop: 
     )
 
 
-def starting(
-    wanted: "Basis",
-    fitted: "Basis | None",
-    drop: "Drop",
-    attempt: str,
-    train_side: str | None,
-    scorecard: str | None,
-) -> str:
-    """A refit is asked for. ``train_side``: why the train side does not join; None if it does.
+def joins(train_side: str | None, scorecard: str | None) -> str:
+    """What else is made by a refit. Each is why it does not join; None if it does.
 
-    ``scorecard``: the same of the scorecard; empty where no checkpoint is listed.
+    ``scorecard`` is empty where no checkpoint is listed: nothing is said of it.
     """
-    joins = (
+    told = (
         "mislabel assets of the train side join in"
         if train_side is None
         else f"the train side is left out ({train_side})"
     )
     if scorecard is None:
-        joins += "; the scorecard of checkpoints joins in"
-    elif scorecard:
-        joins += f"; the scorecard of checkpoints is left out ({scorecard})"
+        return f"{told}; the scorecard of checkpoints joins in"
+    left = f"; the scorecard of checkpoints is left out ({scorecard})"
+    return told + left if scorecard else told
+
+
+def starting(
+    wanted: "Basis",
+    fitted: "Basis | None",
+    drop: "Drop",
+    attempt: str,
+    joins: str,
+    policy: str,
+) -> str:
+    """A refit is asked for. ``joins``: from :func:`joins`.
+
+    ``policy``: how it is another one, else empty; thresholds may then move for that reason, too.
+    """
+    also = f". Besides, {policy}" if policy else ""
     return (
-        f"refit: {differences(wanted, fitted)} ({landed(drop)}). Attempt {attempt}; {joins}; no "
-        f"shard is dumped again.{left_out(drop)}"
+        f"refit: {differences(wanted, fitted)} ({landed(drop)}){also}. Attempt {attempt}; {joins}; "
+        f"no shard is dumped again.{left_out(drop)}"
     )
 
 

@@ -118,7 +118,8 @@ def images(dataset_dir: Path) -> pl.DataFrame:
     """Every image as :func:`dataset_index` gives it; ``split`` is null where no file says it."""
     if any((dataset_dir / f"splits.{kind}").is_file() for kind in ("parquet", "csv")):
         return dataset_index(dataset_dir)
-    rows = read_manifest(dataset_dir).drop("label").drop("split", strict=False)
+    left_out = ["label", "split", *_columns_about_labels(dataset_dir)]
+    rows = read_manifest(dataset_dir).drop(left_out, strict=False)
     rows = rows.with_columns(split=pl.lit(None, pl.String))
     return rows.select(*ID_COLUMNS, pl.exclude(ID_COLUMNS))
 

@@ -41,7 +41,7 @@ class Tile:
 
 
 def sheet(tiles: Sequence[Tile], dataset_dir: Path, *, title: str, columns: int) -> bytes:
-    """PNG of the tiles under ``title``; same inputs, same bytes.
+    """PNG of the tiles under ``title``, or of the title alone; same inputs, same bytes.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def sheet(tiles: Sequence[Tile], dataset_dir: Path, *, title: str, columns: int)
     lines = max((len(tile.lines) for tile in tiles), default=0)
     inside = photos * (PHOTO + _GAP) - _GAP
     columns = max(min(columns, len(tiles)), -(-4 // photos))
-    rows = max(-(-len(tiles) // columns), 1)
+    rows = -(-len(tiles) // columns)
     width, height = inside + _PAD, PHOTO + lines * _LINE + 2 * _PAD
     canvas = Image.new("RGB", (columns * width + _PAD, rows * height + _HEADER), "white")
     draw = ImageDraw.Draw(canvas)

@@ -16,9 +16,16 @@ from dagster import DagsterRunStatus
 from harness import CLASSES, MODEL_A, MODEL_B, Harness
 
 from dagster_project.defs import jobs
-from dagster_project.defs.label_sensor import MAX_ATTEMPTS, WANTED_TAG, WHY_TAG, fitted_basis
+from dagster_project.defs.label_sensor import (
+    MAX_ATTEMPTS,
+    WANTED_TAG,
+    WHY_TAG,
+    fitted_basis,
+    policy_note,
+)
 from dagster_project.lib.release import bundle
 from dagster_project.lib.tiers import selection
+from dagster_project.lib.tiers.policy import DEFAULT_POLICY, policy_sha256, read_policy
 
 
 def votes(harness: Harness, n: int, label: str = CLASSES[0]) -> list[tuple[str, str, str]]:
@@ -166,6 +173,49 @@ def break_policy(harness: Harness) -> None:
 def mend_policy(harness: Harness) -> None:
     assert harness.settings.policy is not None
     harness.settings.policy.write_text(harness.settings.policy.with_suffix(".good").read_text())
+
+
+def test_a_changed_policy_is_told_of_by_its_hash_and_starts_nothing_by_itself(
+    fitted: Harness,
+) -> None:
+    skips(fitted, "already fitted", "a changed policy starts none by itself: run refit_job")
+    assert fitted.settings.policy is not None
+    old = policy_sha256(read_policy(fitted.settings.policy))[:12]
+    break_policy(fitted)
+    skips(fitted, "already fitted", "the policy file cannot be read", "key confident: missing")
+    mend_policy(fitted)
+    assert "policy file" not in str(fitted.tick())
+    text = fitted.settings.policy.read_text()
+    fitted.settings.policy.write_text(text.replace("0.4", "0.5"))
+    new = policy_sha256(read_policy(fitted.settings.policy))[:12]
+    told = f"policy.json, by which a refit goes, is {new} where policy {old} was fitted"
+    for _ in range(2):
+        skips(fitted, "already fitted", told, "starts none by itself: run refit_job")
+    fitted.drop("ann.csv", votes(fitted, 3))
+    assert told in fitted.request().tags[WHY_TAG]
+    fitted.refit()
+    assert fitted.metadata("tier_thresholds")["policy_sha256"].startswith(new)
+    assert "policy file" not in str(fitted.tick())
+
+
+def test_a_policy_that_was_fitted_by_run_config_is_told_of_as_what_the_next_refit_leaves(
+    fitted: Harness,
+) -> None:
+    config = {"refer": {"rule": "fixed", "target": 0.3}}
+    made = fitted.run_job(
+        jobs.REFIT_JOB,
+        list(jobs.REFIT),
+        run_config={"ops": {"tier_thresholds": {"config": config}}},
+    )
+    assert made.success
+    by_run_config = fitted.metadata("tier_thresholds")["policy_sha256"][:12]
+    told = f"where policy {by_run_config} was fitted"
+    skips(fitted, "already fitted", "But the policy file policy.json, by which a refit goes", told)
+    no_file = fitted.settings.model_copy(update={"policy": None})
+    built_in = (
+        f"the built-in policy, by which a refit goes, is {policy_sha256(DEFAULT_POLICY)[:12]}"
+    )
+    assert policy_note(fitted.instance, no_file) == f"{built_in} {told}"
 
 
 def test_a_refit_by_hand_after_two_failures_ends_the_wait(ready: Harness) -> None:

@@ -227,6 +227,10 @@ def test_a_second_demo_does_not_hang_on_a_slot_that_a_killed_one_held(
     told = out.partition("checkpoint, by reviewed labels")[2].splitlines()[1:5]
     assert [line.split()[0] for line in told] == ["deployed", *(r.name for r in CANDIDATES)]
     assert all(line.split()[-1] in ("KEEP", "NEUTRAL", "REJECT") for line in told[1:])
+    truth = pl.read_parquet(again / "truth" / "truth.parquet")
+    garbage, copies = truth["is_garbage"].sum(), truth["near_duplicate_of"].count()
+    assert f"{garbage} of {garbage} garbage images called no skin, and 0 others" in out
+    assert f" of {copies} cropped copies found, and 0 other pairs" in out
 
 
 @pytest.mark.usefixtures("root")

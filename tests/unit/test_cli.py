@@ -22,6 +22,8 @@ from harness import write_dataset
 
 from dagster_project import cli
 from dagster_project.lib import model_store, tables
+from dagster_project.lib.mislabels.candidates import IN_SAMPLE_WORD
+from dagster_project.lib.mislabels.weak_classes import weak_classes_picture
 from dagster_project.lib.release import bundle
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
@@ -470,12 +472,10 @@ def test_a_target_that_cannot_be_met_is_exit_3_and_nothing_written(run: Run, giv
 # image issues
 
 
-def test_image_issues_writes_each_kind_and_decodes_nothing_twice(
-    run: Run, given: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def copies() -> None:
+    """A data set of one picture twice, of two patients and with two labels; no splits."""
     from PIL import Image
-
-    from dagster_project.lib.image_issues import fingerprints
 
     Path("data").mkdir()
     rng = np.random.default_rng(0)
@@ -485,6 +485,14 @@ def test_image_issues_writes_each_kind_and_decodes_nothing_twice(
     rows = [("i000", "a.png", "p0", "acne"), ("i001", "b.png", "p1", "tinea")]
     names = ["image_uuid", "image_path", "patient_id", "label"]
     pl.DataFrame(rows, schema=names, orient="row").write_csv("data/manifest.csv")
+
+
+@pytest.mark.usefixtures("copies")
+def test_image_issues_writes_each_kind_and_decodes_nothing_twice(
+    run: Run, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dagster_project.lib.image_issues import fingerprints
+
     Path("data/splits.csv").write_text("patient_id,split\np0,train\np1,test\n")
     arguments = ["image-issues", "--dataset-dir", "data", "--out", "out"]
     code, out, _ = run(*arguments, "--probs", given / "probs.parquet")
@@ -506,6 +514,27 @@ def test_image_issues_writes_each_kind_and_decodes_nothing_twice(
     assert not Path("other").exists()
 
 
+@pytest.mark.usefixtures("copies")
+def test_image_issues_without_splits_say_all_but_leaks(run: Run) -> None:
+    arguments = ["image-issues", "--dataset-dir", "data", "--out", "out"]
+    Path("data/splits.csv").write_text("patient_id,split\np0,train\np1,test\n")
+    assert run(*arguments)[0] == 0
+    assert Path("out/leakage.csv").is_file()
+    Path("data/splits.csv").unlink()
+    code, out, err = run(*arguments)
+    assert code == 0
+    told = "data: no splits.csv or splits.parquet, so leaks across splits are not known"
+    assert err.splitlines()[0] == told
+    assert "exact_duplicates: 1\n" in out
+    assert "images_leaking: not looked for\n" in out
+    assert "conflicting_duplicates: 1\n" in out
+    counts = json.loads(Path("out/image_issues.json").read_text())
+    assert (counts["images_leaking"], counts["pairs_across_patients"]) == (None, 1)
+    assert not [path.name for path in Path("out").glob("leakage.*")]
+    pairs = tables.read_table(Path("out/exact_duplicates.csv"), ["across_splits"])
+    assert pairs["across_splits"].to_list() == [None]
+
+
 # mislabels
 
 
@@ -521,6 +550,9 @@ def test_mislabels_writes_its_files(run: Run, given: Path) -> None:
     weak = pl.read_csv("out/weak_classes.csv")
     assert weak["class"].to_list() == list(CLASSES)
     assert weak["n_test"].sum() == N
+    # issue rate beside F1: the very table, drawn
+    drawn = weak_classes_picture(weak, words=IN_SAMPLE_WORD[None])
+    assert Path("out/weak_classes.png").read_bytes() == drawn
     issues = pl.read_csv("out/label_issues.csv")
     assert issues.columns == [
         *("image_uuid", "patient_id", "given_label", "predicted_label", "quality"),

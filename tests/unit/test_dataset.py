@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagster_project.lib import dataset
+from dagster_project.lib import dataset, tables
 from dagster_project.lib.errors import InputError
 
 MANIFEST = pl.DataFrame(
@@ -61,6 +61,16 @@ def test_labels_are_never_in_the_index(tmp_path: Path) -> None:
     assert dataset.dataset_index(after).equals(before)  # new labels make no dump stale
     given_labels = dataset.given_labels(world(tmp_path))
     assert given_labels.rows() == [("0012", "acne"), ("12", None), ("c", "tinea"), ("d", "acne")]
+
+
+def test_images_need_no_splits_and_have_no_labels_either(tmp_path: Path) -> None:
+    rows = {"image_uuid": ["a"], "image_path": ["a.png"], "patient_id": ["p"], "label": ["acne"]}
+    table = pl.DataFrame({**rows, "status": ["corrected"], "age": ["40"]}).to_arrow()
+    about = {dataset.ABOUT_LABELS: '["status"]'}
+    tables.write_arrow(tmp_path / "manifest.parquet", tables.with_metadata(table, about))
+    found = dataset.images(tmp_path)
+    assert found.columns == [*dataset.ID_COLUMNS, "age"]
+    assert found["split"].to_list() == [None]
 
 
 def test_a_split_column_in_the_manifest_does_not_count(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import polars as pl
+import pytest
 
-from dagster_project.lib.stored_table import StoredTable
+from dagster_project.lib.errors import InputError
+from dagster_project.lib.stored_table import Metadata, StoredTable
 
 FRAME = pl.DataFrame({"image_uuid": ["a", "b"], "n": [1, None]})
 
@@ -21,6 +23,21 @@ def test_rows_and_metadata_come_back() -> None:
 
 def test_without_metadata_there_is_none() -> None:
     assert StoredTable.of(FRAME).metadata == {}
+
+
+def test_a_key_that_an_older_table_lacks_names_table_key_and_mend() -> None:
+    older = StoredTable(StoredTable.of(FRAME, {"version": "v1"}).arrow, "expert_reviews")
+    with pytest.raises(InputError) as told:
+        older.metadata["files_refused"]
+    assert str(told.value) == (
+        'expert_reviews: the stored table says no "files_refused" (another version of this package '
+        "wrote it); materialize expert_reviews again"
+    )
+    # who can do without asks for it
+    assert older.metadata.get("warnings", "[]") == "[]"
+    assert ("version" in older.metadata, "warnings" in older.metadata) == (True, False)
+    with pytest.raises(InputError, match=r"^test_probabilities: .*; run dump_job$"):
+        Metadata({}, "test_probabilities", "run dump_job")["tta"]
 
 
 def test_the_version_sees_the_rows_and_not_the_metadata() -> None:

@@ -78,7 +78,8 @@ def draw_before_after(axes: Any, rows: Forecasts, temperature: float | None) -> 
             label="tempered, fitted on these images (not served)",
         )
         said += f", tempered {calibration_error(tempered).ece:.3f}\ntemperature {temperature:.2f}"
-    axes.annotate(said, (0.97, 0.03), xycoords="axes fraction", ha="right", fontsize=8)
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8}
+    axes.annotate(said, (0.97, 0.03), xycoords="axes fraction", ha="right", fontsize=8, bbox=paper)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
 
 

@@ -17,10 +17,9 @@ import polars as pl
 from dagster_project.lib.demo.classes import look_alikes
 from dagster_project.lib.demo.seeds import stream
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.labels.judgements import NOT_USABLE, UNSURE
 
 COLUMNS = ("image_uuid", "reviewer", "label", "confidence", "comment")
-UNSURE = "unsure"
-NOT_USABLE = "not_usable"
 
 
 @dataclass(frozen=True)

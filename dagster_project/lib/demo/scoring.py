@@ -118,6 +118,47 @@ def score_cleaning(
     }
 
 
+def score_pictures(issues: pl.DataFrame, truth: pl.DataFrame) -> dict[str, int]:
+    """How the issues of the pictures match the garbage and the copies that were planted.
+
+    Parameters
+    ----------
+    issues : ``kind, image_uuid, other_uuid`` (the asset ``image_issues``). The kind ``not_skin`` is
+        held against the garbage, and every pair, whatever its kind, against the copies.
+    truth : the world's truth table.
+
+    Returns
+    -------
+    ``garbage_planted``, ``garbage_found``, ``not_skin_wrongly`` (called no skin, though it is);
+    ``copies_planted``, ``copies_found`` (in a pair with the picture they were made of, or with
+    another copy of it), ``pairs_wrongly`` (of pictures that were drawn apart).
+
+    Raises
+    ------
+    InputError
+        An image that is not among the truth's.
+    """
+    named = pl.concat([issues["image_uuid"], issues["other_uuid"].drop_nulls()])
+    _only(truth, named.to_list(), "named")
+    called = issues.filter(kind="not_skin")["image_uuid"].implode()
+    garbage = truth.filter(pl.col("image_uuid").is_in(called))["is_garbage"]
+    origin = truth.select("image_uuid", origin=pl.coalesce("near_duplicate_of", "image_uuid"))
+    pairs = issues.drop_nulls("other_uuid").join(origin, on="image_uuid")
+    pairs = pairs.join(origin, left_on="other_uuid", right_on="image_uuid", suffix="_other")
+    right = pl.col("origin") == pl.col("origin_other")
+    joined = pairs.filter(right)
+    copies = truth.drop_nulls("near_duplicate_of")["image_uuid"]
+    found = copies.is_in(pl.concat([joined["image_uuid"], joined["other_uuid"]]).implode())
+    return {
+        "garbage_planted": int(truth["is_garbage"].sum()),
+        "garbage_found": int(garbage.sum()),
+        "not_skin_wrongly": int((~garbage).sum()),
+        "copies_planted": copies.len(),
+        "copies_found": int(found.sum()),
+        "pairs_wrongly": pairs.filter(~right).height,
+    }
+
+
 def _only(truth: pl.DataFrame, ids: Collection[str], what: str) -> pl.DataFrame:
     known = set(truth["image_uuid"])
     strange = sorted(set(ids) - known)

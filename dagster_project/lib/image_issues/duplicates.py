@@ -61,7 +61,7 @@ def duplicate_pairs(
 
     Parameters
     ----------
-    rows : (N,) ``image_uuid, patient_id, split``.
+    rows : (N,) ``image_uuid, patient_id, split``; split null: unknown.
     prints : (N,) fingerprints of the same images; an unreadable one is no copy of another.
     embedded : ids and neighbours of the images that have an embedding; None: no look-alikes.
     radius : bits by which the perceptual hashes of a copy differ at most.
@@ -71,7 +71,7 @@ def duplicate_pairs(
     -------
     ``image_uuid, other_uuid`` (the smaller id first), ``relation``, ``distance`` (0, bits / 256, or
     1 - cosine), ``score`` (the distance, at most 1: low is surer), ``same_patient``,
-    ``across_splits``; sorted by relation, score, ids.
+    ``across_splits`` (null where a split is unknown); sorted by relation, score, ids.
     """
     readable = prints.filter(pl.col("error").is_null())  # many broken files are empty ones
     of_split = rows.select("image_uuid", "split").join(readable, on="image_uuid", how="inner")

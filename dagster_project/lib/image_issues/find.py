@@ -56,7 +56,7 @@ class ImageIssues:
 
     Attributes
     ----------
-    rows : (N,) ``image_uuid, image_path, patient_id, split``.
+    rows : (N,) ``image_uuid, image_path, patient_id, split``; all splits null: not known.
     prints : (N,) their fingerprints.
     pairs : copies and look-alikes (``duplicates.duplicate_pairs``).
     outliers : ``image_uuid, distance, score``; None where no embeddings were given, which is not
@@ -83,8 +83,10 @@ class ImageIssues:
         return self.pairs.filter(~pl.col("relation").is_in(duplicates.EXACT))
 
     @property
-    def leakage(self) -> pl.DataFrame:
-        """Images with a copy or look-alike in another split."""
+    def leakage(self) -> pl.DataFrame | None:
+        """Images with a copy or look-alike in another split; None where no split is known."""
+        if self.rows["split"].is_null().all():
+            return None
         return duplicates.leakage(self.pairs, self.rows)
 
     @property
@@ -101,8 +103,8 @@ class ImageIssues:
 
     @property
     def summary(self) -> dict[str, int | None]:
-        """Counts of each kind; of outliers null without embeddings."""
-        unreadable = self.prints["error"].is_not_null().sum()
+        """Counts of each kind; null for outliers without embeddings and leaks without splits."""
+        unreadable, leaks = self.prints["error"].is_not_null().sum(), self.leakage
         return {
             "n": self.rows.height,
             "n_unreadable": int(unreadable),
@@ -112,7 +114,7 @@ class ImageIssues:
             "exact_duplicates": self.exact.height,
             "near_duplicates": self.near.height,
             "pairs_across_patients": int((~self.pairs["same_patient"]).sum()),
-            "images_leaking": self.leakage["image_uuid"].n_unique(),
+            "images_leaking": None if leaks is None else leaks["image_uuid"].n_unique(),
         }
 
 
@@ -164,7 +166,8 @@ def find_image_issues(
 
     Parameters
     ----------
-    rows : (N,) ``image_uuid, image_path, patient_id, split`` (``dataset.dataset_index``).
+    rows : (N,) ``image_uuid, image_path, patient_id, split`` (``dataset.images``); where ``split``
+        is null throughout, nothing is said about copies across splits.
     dataset_dir : folder that ``image_path`` is relative to.
     embeddings : without them there are no outliers and no look-alikes.
     known : fingerprints of an earlier run; equal bytes are not decoded again.
@@ -291,13 +294,15 @@ def _write(out: Path, kinds: Iterator[_Kind], names: set[str]) -> None:
 def _image_kinds(found: ImageIssues, dataset_dir: Path) -> Iterator[_Kind]:
     """Name, table and picture of each kind that was looked for."""
     rows = found.rows
+    alike = "and look-alikes" if found.outliers is not None else "(no embeddings: no look-alikes)"
     for name, pairs, what, unit in (
         ("exact_duplicates", found.exact, "Exact duplicates", "pairs"),
-        ("near_duplicates", found.near, "Resized copies and look-alikes", "pairs"),
+        ("near_duplicates", found.near, f"Resized copies {alike}", "pairs"),
         ("leakage", found.leakage, "With a copy or look-alike in another split", "images"),
     ):
-        picture = pair_sheet(pairs, rows, dataset_dir, what=what, unit=unit)
-        yield name, with_paths(pairs, rows), picture
+        if pairs is not None:
+            picture = pair_sheet(pairs, rows, dataset_dir, what=what, unit=unit)
+            yield name, with_paths(pairs, rows), picture
     for name, singles, what in (
         ("outliers", found.outliers, "Outliers"),
         ("not_skin", found.not_skin, "Clearly no photograph of skin"),

@@ -2,12 +2,13 @@
 
 Belongs: what each kind's picture shows of its table.
 Does not: laying out tiles (``lib.tiles``), counting.
-Concept: worst first, and the title says how many there are besides those shown.
+Concept: worst first, and the title says how many there are besides those shown, or that none is.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -33,7 +34,7 @@ def pair_sheet(
     Parameters
     ----------
     pairs : ``image_uuid, other_uuid, relation, distance, same_patient``; ``across_splits``, and the
-        two labels, are shown where they are there.
+        two labels, are shown where they are there. No rows: the title alone, "none found".
     paths : ``image_uuid, image_path``.
     what : the kind, for the title.
     unit : what a row is, for the title.
@@ -43,20 +44,23 @@ def pair_sheet(
         tiles.Tile([row["image_path"], row["other_path"]], _pair_lines(row))
         for row in shown.iter_rows(named=True)
     ]
-    title = f"{what}: {shown.height} of {pairs.height} {unit}, surest first"
+    title = _title(what, shown.height, pairs.height, f" {unit}, surest first")
     return tiles.sheet(drawn, dataset_dir, title=title, columns=_COLUMNS[2])
+
+
+def _title(what: str, shown: int, n: int, order: str) -> str:
+    return f"{what}: {shown} of {n}{order}" if n else f"{what}: none found"
 
 
 def _pair_lines(row: dict[str, object]) -> list[tuple[str, str]]:
     patients = {True: "one patient", False: "two patients", None: "patient unknown"}
-    across = row.get("across_splits", True)
-    where = patients[row["same_patient"] if isinstance(row["same_patient"], bool) else None]
+    splits = {True: "ACROSS SPLITS", False: "one split", None: "split unknown"}
+    same, across = row["same_patient"], row.get("across_splits", True)
+    where = patients[same if isinstance(same, bool) else None]
+    side = splits[across if isinstance(across, bool) else None]
     lines = [
         (f"{row['relation']}, distance {row['distance']:.3f}", pictures.INK),
-        (
-            f"{where}, {'ACROSS SPLITS' if across else 'one split'}",
-            pictures.WRONG if across else tiles.QUIET,
-        ),
+        (f"{where}, {side}", pictures.WRONG if across else tiles.QUIET),
     ]
     if "other_label" in row:
         lines.append((f"{row['label']}  /  {row['other_label']}", pictures.WRONG))
@@ -78,7 +82,7 @@ def single_sheet(
         )
         for row in shown.iter_rows(named=True)
     ]
-    title = f"{what}: {shown.height} of {singles.height}, worst first"
+    title = _title(what, shown.height, singles.height, ", worst first")
     return tiles.sheet(drawn, dataset_dir, title=title, columns=_COLUMNS[1])
 
 
@@ -94,10 +98,18 @@ def with_paths(table: pl.DataFrame, paths: pl.DataFrame) -> pl.DataFrame:
 
 def cluster_picture(found: Clusters) -> bytes:
     """PNG of the clusters: the pair's share in the level against elsewhere, one row each."""
-    drawn = found.table.head(MOST_CLUSTERS)
+    n, drawn = found.table.height, found.table.head(MOST_CLUSTERS)
+    tested = f"({found.tested:,} pairs in levels tested, Holm)"
+    title = _title("Systematic clusters", drawn.height, n, f" {tested}")
+    figure = pictures.new_figure(9.0, 1.4 + 0.3 * drawn.height if n else 0.4)
+    figure.suptitle(title if n else f"{title} {tested}", x=0.01, ha="left", fontsize=10)
+    if n:
+        _draw_clusters(figure.add_subplot(), drawn)
+    return pictures.png(figure)
+
+
+def _draw_clusters(axes: Any, drawn: pl.DataFrame) -> None:
     rows = range(drawn.height)
-    figure = pictures.new_figure(9.0, 1.4 + 0.3 * max(drawn.height, 1))
-    axes = figure.add_subplot()
     axes.hlines(rows, drawn["rate_elsewhere"], drawn["rate"], color="#cccccc", lw=2)
     axes.plot(drawn["rate_elsewhere"], rows, "o", mfc="white", color=pictures.REFER, ms=6)
     axes.plot(drawn["rate"], rows, "D", color=pictures.WRONG, ms=6)
@@ -111,14 +123,9 @@ def cluster_picture(found: Clusters) -> bytes:
         for given, said, column, level in drawn.select(drawn.columns[:4]).rows()
     ]
     axes.set_yticks(rows, names, fontsize=8)
-    axes.set_ylim(max(drawn.height, 1) - 0.5, -0.5)
+    axes.set_ylim(drawn.height - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set_xlabel(
         "share of the given class with this prediction: \N{BLACK DIAMOND} in the level, "
         "\N{WHITE CIRCLE} elsewhere"
     )
-    n = found.table.height
-    shown = f"{drawn.height} of {n}" if n else "none"
-    title = f"Systematic clusters: {shown} ({found.tested:,} pairs in levels tested, Holm)"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    return pictures.png(figure)

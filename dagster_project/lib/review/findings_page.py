@@ -1,6 +1,6 @@
-"""What the reviews taught, for people: sentences, one table, one picture.
+"""What the reviews taught, for people: sentences, one table, one picture, and their files.
 
-Belongs: wording and drawing the value of ``findings.review_findings``.
+Belongs: wording, drawing and publishing the value of ``findings.review_findings``.
 Does not: any statistic.
 Concept: aggregates only. What is not known is said in words and is no dot; every interval is drawn.
 """
@@ -8,15 +8,18 @@ Concept: aggregates only. What is not known is said in words and is no dot; ever
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from dagster_project.lib import pictures
+from dagster_project.lib import files, pictures, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NAME = "review_findings"
+"""Of the three files."""
 SCHEMA = {
     "split": pl.String,
     "statistic": pl.String,
@@ -36,6 +39,14 @@ AGREE_CONFIDENT = "label and model agree, confident"
 MAX_SAID = 3
 """Classes, and named confusions, that get a sentence; all are in the table."""
 _DRAWN = ("noise rate", "precision", "share found", "recall")
+
+
+def write_findings(findings: Mapping[str, Any], folder: Path) -> None:
+    """Publish ``review_findings.json`` (with ``sentences``), ``.csv``, ``.png`` in ``folder``."""
+    path = folder / f"{NAME}.json"
+    files.write_json(path, {**findings, "sentences": sentences(findings)})
+    tables.write_csv(path.with_suffix(".csv"), findings_table(findings))
+    files.publish_bytes(path.with_suffix(".png"), findings_picture(findings))
 
 
 def findings_table(findings: Mapping[str, Any]) -> pl.DataFrame:

@@ -16,6 +16,7 @@ import polars as pl
 
 from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.labels.consensus import DECIDED
 from dagster_project.lib.labels.given import read_labels, text_ids
 from dagster_project.lib.probability_table import ProbabilityTable, read_probabilities
 from dagster_project.lib.progress import OnProgress, silent
@@ -179,4 +180,6 @@ def _noise(
     if "inclusion_probability" in labels.columns:
         chance = pl.col("inclusion_probability").cast(pl.Float64, strict=False)
         cleaned = labels.with_columns(inclusion_probability=chance)
-    return from_reviews(given, cleaned, answers.classes) or from_joint(answers, baseline)
+    decided = cleaned.filter(pl.col("status").is_in(DECIDED))["image_uuid"]
+    found = from_reviews(given, cleaned, answers.classes)
+    return found or from_joint(answers, baseline, decided=decided)

@@ -11,7 +11,7 @@ them; no redraw shows that. N = images, K = classes, D = draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -29,6 +29,8 @@ from dagster_project.lib.scorecard.comparison import (
     Verdict,
     Word,
 )
+from dagster_project.lib.scorecard.outcomes import outcomes
+from dagster_project.lib.scorecard.paired import holm
 from dagster_project.lib.scorecard.verdict import judge
 
 if TYPE_CHECKING:
@@ -232,7 +234,7 @@ def noise_flips(
     return [_row(name, verdicts[name].word, said[name], noise) for name in verdicts]
 
 
-def _redrawn(answers: Answers, noise: Noise, draws: int, seed: int) -> Any:
+def _redrawn(answers: Answers, noise: Noise, draws: int, seed: int) -> Iterator[Ints]:
     """Yield (N,) labels; rows are in the order of ``image_uuid``, so the same rows, same draws."""
     rng = np.random.default_rng(seed)
     k = len(answers.classes)
@@ -256,9 +258,7 @@ class _Tally:
         from dagster_project.lib.calibration.temperature import CLIP
 
         probs = answers.probs[config].astype(np.float64)
-        best = probs.max(axis=1, keepdims=True)
-        # a shared top is nobody's answer
-        self.top = np.where((probs == best).sum(axis=1) == 1, probs.argmax(axis=1), -1)
+        self.top = outcomes(probs, answers.true).predicted
         self.k = probs.shape[1]
         self.rows = np.arange(len(probs)) * self.k
         clipped = np.clip(probs, CLIP, 1 - CLIP)
@@ -301,7 +301,7 @@ def _moved(comparison: Comparison, shift: Mapping[str, Any], errors: Floats) -> 
         _moved_difference(found.difference, step)
         for found, step in zip(comparison.per_class, by, strict=True)
     ]
-    p_holm = _holm([_p(d.estimate, e) for d, e in zip(recalls, errors.tolist(), strict=True)])
+    p_holm = holm([_p(d.estimate, e) for d, e in zip(recalls, errors.tolist(), strict=True)])
     per_class: list[ClassDifference] = [
         replace(found, difference=d, p_holm=p)
         for found, d, p in zip(comparison.per_class, recalls, p_holm, strict=True)
@@ -344,21 +344,10 @@ def _p(estimate: float | None, error: float) -> float | None:
     return math.erfc(abs(estimate) / error / math.sqrt(2))
 
 
-def _holm(p: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p (Scand J Statist 6:65, 1979), over those that are known."""
-    order = sorted((value, at) for at, value in enumerate(p) if value is not None)
-    found: list[float | None] = [None] * len(p)
-    highest = 0.0
-    for rank, (value, at) in enumerate(order):
-        highest = max(highest, min(1.0, value * (len(order) - rank)))
-        found[at] = highest
-    return found
-
-
 def _row(config: str, word: Word, said: Mapping[Word, int], noise: Noise) -> dict[str, Any]:
     draws = sum(said.values())
     shares = {name: (count / draws if draws else None) for name, count in said.items()}
-    other = 1 - said[word] / draws if draws else 0.0
+    other = (draws - said[word]) / draws if draws else 0.0
     flips = "would" if other > WOULD else "could" if other > COULD else "stands"
     return {
         "config": config,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,11 +35,25 @@ MIN_COVERED = 0.02
 
 _NAME = 30
 _GRID = 3
-_LOOKS: Mapping[str, tuple[str, str, str]] = {
-    "fallen": ("v", house.WRONG, "falls by more than the rule allows, beyond chance"),
-    "unclear": ("o", house.POSSIBLE, "hollow: a fall beyond the margin is not excluded"),
-    "risen": ("^", house.CERTIFIED, "rises beyond chance (Holm)"),
-    "steady": ("o", house.CONFIDENT, "neither"),
+_BAND, _FLOOR = "#dddddd", "#c9b8d8"
+
+
+class _Look(NamedTuple):
+    marker: str
+    colour: str
+    words: str
+    hollow: bool = False
+
+    @property
+    def face(self) -> str:
+        return "white" if self.hollow else self.colour
+
+
+_LOOKS: Mapping[str, _Look] = {
+    "fallen": _Look("v", house.WRONG, "falls by more than the rule allows, beyond chance"),
+    "unclear": _Look("o", house.POSSIBLE, "a fall beyond the margin is not excluded", hollow=True),
+    "risen": _Look("^", house.CERTIFIED, "rises beyond chance (Holm)"),
+    "steady": _Look("o", house.CONFIDENT, "neither"),
 }
 _COLOURS = (house.CONFIDENT, house.WRONG, house.CERTIFIED, "#CC79A7", house.POSSIBLE, "#56B4E9")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -54,8 +68,8 @@ def recall_change_png(card: Mapping[str, Any]) -> bytes:
     ----------
     card : of ``make_scorecard``. Without a comparison the picture says so.
 
-    A light band is what chance alone does to a class (by patient); the band of the first row is
-    what two runs of one recipe differ by.
+    The grey band is what chance alone does to a class (by patient); that of the first row is what
+    two runs of one recipe differ by.
     """
     if not card["comparisons"]:
         return _says("Only the baseline is here: nothing is compared.")
@@ -125,6 +139,7 @@ def operating_curves_png(card: Mapping[str, Any], answers: Answers) -> bytes:
         is_baseline = row["config"] == card["baseline"]
         colour, dash, shape = (house.INK, "-", "") if is_baseline else next(looks)
         x, risk = _curve(answers, row["config"])
+        shape = shape if x.size > 1 else "*"  # equal scores throughout: a point is no line
         told = " (baseline)" if is_baseline and row["config"] != "baseline" else ""
         label = _short(row["config"]) + told
         axes.plot(x, risk, color=colour, linestyle=dash, label=label, marker=shape, markersize=5,
@@ -180,37 +195,41 @@ def _change_panel(
     if margin != card["rule"]["recall_drop"]:
         axes.axvline(-100 * margin, color=house.POSSIBLE, linestyle=":", linewidth=1.2)
     _summary_row(axes, card, name)
-    for y, row in enumerate(rows, start=1):
-        if row["chance"]:
-            axes.plot([-100 * row["chance"], 100 * row["chance"]], [y, y], color="#dddddd",
-                      linewidth=6, solid_capstyle="butt", zorder=1)  # fmt: skip
-        _dot(axes, y, row["difference"], _LOOKS[_kind(row, judged, card["rule"]["alpha"])])
+    reach = 100 * np.array([row["chance"] for row in rows])
+    axes.hlines(np.arange(1, reach.size + 1), -reach, reach, color=_BAND, linewidth=6, zorder=1)
+    kinds = [_kind(row, judged, card["rule"]["alpha"]) for row in rows]
+    for kind, look in _LOOKS.items():
+        at = [y for y, found in enumerate(kinds, start=1) if found == kind]
+        _dots(axes, at, [rows[y - 1]["difference"] for y in at], look)
     labels = ["balanced accuracy", *(f"{_short(row['name'])} ({row['n']:,})" for row in rows)]
     axes.set_yticks(range(len(labels)), labels, fontsize=7)
     axes.set_ylim(len(rows) + 0.6, -0.7)
     axes.axhline(0.5, color=house.INK, linewidth=0.5)
     axes.grid(visible=False, axis="y")
-    axes.set_title(f"{_short(name)}: {judged['verdict']}", fontsize=9)
+    # to the right, where a long name runs over the names of classes and not out of the picture
+    axes.set_title(f"{_short(name)}: {judged['verdict']}", fontsize=9, loc="right")
 
 
 def _summary_row(axes: Any, card: Mapping[str, Any], name: str) -> None:
-    floor = next((r["floor"] for r in card["recipes"] if name in r["runs"]), None)
-    if floor is not None:
-        axes.plot([-100 * floor, 100 * floor], [0, 0], color="#c9b8d8", linewidth=7,
-                  solid_capstyle="butt", zorder=1)  # fmt: skip
-    change = card["comparisons"][name]["differences"]["balanced_accuracy"]
+    found = card["comparisons"][name]
+    reach = 100 * found["between_runs"]
+    axes.hlines(0, -reach, reach, color=_FLOOR, linewidth=7, zorder=1)
+    change = found["differences"]["balanced_accuracy"]
     if change["estimate"] is not None:
-        _dot(axes, 0, change, ("D", house.INK, ""))
+        _dots(axes, [0], [change], _Look("D", house.INK, ""), size=4.0)
 
 
-def _dot(axes: Any, y: int, change: Mapping[str, Any], look: tuple[str, str, str]) -> None:
-    marker, colour, words = look
-    if change["low"] is not None:
-        axes.plot([100 * change["low"], 100 * change["high"]], [y, y], color=colour, linewidth=1.3)
-    size = 4.0 if marker == "D" else 5.5
-    face = "white" if words.startswith("hollow") else colour
-    axes.plot(100 * change["estimate"], y, marker, color=colour, markerfacecolor=face,
-              markersize=size, zorder=3)  # fmt: skip
+def _dots(
+    axes: Any, y: Sequence[int], changes: Sequence[Any], look: _Look, size: float = 5.5
+) -> None:
+    if y:  # an interval that is not there is NaN, and no line
+        x, low, high = (
+            100 * np.array([change[key] for change in changes], dtype=np.float64)
+            for key in ("estimate", "low", "high")
+        )
+        axes.hlines(y, low, high, color=look.colour, linewidth=1.3)
+        axes.plot(x, y, look.marker, color=look.colour, markerfacecolor=look.face,
+                  markersize=size, zorder=3)  # fmt: skip
 
 
 def _kind(row: Mapping[str, Any], judged: Mapping[str, Any], alpha: float) -> str:
@@ -227,23 +246,22 @@ def _change_legend(figure: Figure, card: Mapping[str, Any], columns: int) -> Non
 
     rule = card["rule"]
     marks = [
-        Line2D([], [], marker=marker, color=colour, linestyle="none", label=words,
-               markerfacecolor="white" if words.startswith("hollow") else colour)
-        for marker, colour, words in _LOOKS.values()
+        Line2D([], [], marker=look.marker, color=look.colour, linestyle="none",
+               label=look.words, markerfacecolor=look.face)
+        for look in _LOOKS.values()
     ]  # fmt: skip
     lines = [
         Line2D([], [], color=house.CONFIDENT, linewidth=1.3,
                label="95 % of the change, by patient (approximate)"),
-        Line2D([], [], color="#dddddd", linewidth=6, label="95 % by chance alone, by patient"),
+        Line2D([], [], color=_BAND, linewidth=6, label="95 % by chance alone, by patient"),
         Line2D([], [], color=house.WRONG, linestyle="--",
                label=f"the rule: a fall by {100 * rule['recall_drop']:g} points"),
     ]  # fmt: skip
     if rule["margins"]["recall"] != rule["recall_drop"]:
         words = f"margin: {100 * rule['margins']['recall']:g} points"
         lines.append(Line2D([], [], color=house.POSSIBLE, linestyle=":", label=words))
-    if any(recipe["floor"] is not None for recipe in card["recipes"]):
-        lines.append(Line2D([], [], color="#c9b8d8", linewidth=7,
-                            label="between runs of one recipe (floor)"))  # fmt: skip
+    seeds = "95 % between two runs of one recipe (seeds)"
+    lines.append(Line2D([], [], color=_FLOOR, linewidth=7, label=seeds))
     figure.legend(
         handles=[*marks, *lines], loc="outside lower center", ncols=max(1, columns), fontsize=8
     )
@@ -278,7 +296,7 @@ def _point(axes: Any, found: Mapping[str, Any] | None, marker: str, colour: str)
     if found is not None and _has_point(found):
         x = found["coverage"]
         axes.plot(x, found["confident_wrong"] / x, marker, color="white", markeredgecolor=colour,
-                  markeredgewidth=1.6, markersize=7, zorder=4)  # fmt: skip
+                  markeredgewidth=1.6, markersize=7, zorder=4, clip_on=False)  # fmt: skip
 
 
 def _says(words: str) -> bytes:
@@ -288,4 +306,5 @@ def _says(words: str) -> bytes:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+    short = name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+    return " ".join(short.split()).replace("$", r"\$")  # no formula

@@ -8,13 +8,14 @@ Concept: same card and answers, same bytes; an undefined number is an empty cell
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from dagster_project.lib import files
+from dagster_project.lib.progress import OnProgress, silent
 from dagster_project.lib.scorecard import pictures, words
 from dagster_project.lib.scorecard.comparison import MEASURES
 
@@ -31,9 +32,12 @@ _MORE = (
 _POINT = ("confident", "refer", "coverage", "confident_wrong")
 _CLASS = ("n", "recall", "precision", "f1", "overprediction")
 _TEXT = frozenset(
-    {"config", "class", "verdict", "recipe", "sink", "method", "sentence", "unclear", "fallen"}
+    {
+        *("config", "class", "verdict", "given_verdict", "recipe", "sink", "method"),
+        *("sentence", "unclear", "fallen"),
+    }
 )
-_COUNTS = frozenset({"n", "n_patients", "n_predicted", "draws"})
+_COUNTS = frozenset({"n", "n_patients", "n_predicted", "n_given"})
 
 
 def scorecard_table(card: Mapping[str, Any]) -> pl.DataFrame:
@@ -45,7 +49,8 @@ def scorecard_table(card: Mapping[str, Any]) -> pl.DataFrame:
     baseline); other measures; ``temperature_low``, ``temperature_high``; ``deployed_`` and
     ``refitted_`` ``confident, refer, coverage, confident_wrong``; ``sink``,
     ``sink_overprediction``; ``recipe``; ``sentence``, ``fallen``, ``unclear`` (classes, joined by
-    ``; ``); and for each of MEASURES ``_difference``, ``_low``, ``_high``.
+    ``; ``); ``given_`` MEASURES and ``given_verdict``, on the labels before cleaning; and for each
+    of MEASURES ``_difference``, ``_low``, ``_high``.
     """
     rows = [_config_row(card, row) for row in card["configs"]]
     return _frame(rows)
@@ -58,28 +63,41 @@ def per_class_table(card: Mapping[str, Any]) -> pl.DataFrame:
     -------
     (M * K,) ``config, class, n, recall, precision, f1, overprediction``; ``n_patients``,
     ``n_predicted``; ``recall_baseline``, ``recall_difference``, ``recall_low``, ``recall_high``,
-    ``recall_by_chance``, ``z``, ``p``, ``method``, ``p_holm`` (null for the baseline).
+    ``recall_by_chance``, ``z``, ``p``, ``method``, ``p_holm`` (null for the baseline);
+    ``n_given``, ``recall_given`` (null without labels before cleaning).
     """
     rows = []
     for config in card["configs"]:
         compared = card["comparisons"].get(config["config"])
         changes = compared["per_class"] if compared else [None] * len(config["per_class"])
-        for row, change in zip(config["per_class"], changes, strict=True):
-            rows.append(_class_row(config["config"], row, change))
+        before = _before(card, config["config"])
+        given = before.get("per_class", [{}] * len(config["per_class"]))
+        for row, old, change in zip(config["per_class"], given, changes, strict=True):
+            rows.append(
+                _class_row(config["config"], row, change)
+                | {"n_given": old.get("n"), "recall_given": old.get("recall")}
+            )
     return _frame(rows)
 
 
-def scorecard_files(card: Mapping[str, Any], answers: Answers) -> dict[str, bytes]:
+def scorecard_files(
+    card: Mapping[str, Any], answers: Answers, *, on_progress: OnProgress = silent
+) -> dict[str, bytes]:
     """Every file by name, in memory."""
-    return {
-        "scorecard.csv": scorecard_table(card).write_csv().encode(),
-        "per_class.csv": per_class_table(card).write_csv().encode(),
-        "scorecard.md": words.scorecard_note(card).encode(),
-        "scorecard.json": scorecard_json(card).encode(),
-        "recall_change.png": pictures.recall_change_png(card),
-        "reliability.png": pictures.reliability_png(card, answers),
-        "operating_curves.png": pictures.operating_curves_png(card, answers),
+    make: dict[str, Callable[[], bytes]] = {
+        "scorecard.csv": lambda: scorecard_table(card).write_csv().encode(),
+        "per_class.csv": lambda: per_class_table(card).write_csv().encode(),
+        "scorecard.md": lambda: words.scorecard_note(card).encode(),
+        "scorecard.json": lambda: scorecard_json(card).encode(),
+        "recall_change.png": lambda: pictures.recall_change_png(card),
+        "reliability.png": lambda: pictures.reliability_png(card, answers),
+        "operating_curves.png": lambda: pictures.operating_curves_png(card, answers),
     }
+    made = {}
+    for done, (name, content) in enumerate(make.items(), start=1):
+        made[name] = content()
+        on_progress(done, len(make), name)
+    return made
 
 
 def scorecard_json(card: Mapping[str, Any]) -> str:
@@ -98,7 +116,9 @@ def prepare_out(out: Path) -> Path:
     return files.replaceable(out, lambda _: FILES, "a scorecard")
 
 
-def write_scorecard(card: Mapping[str, Any], answers: Answers, out: Path) -> Path:
+def write_scorecard(
+    card: Mapping[str, Any], answers: Answers, out: Path, *, on_progress: OnProgress = silent
+) -> Path:
     """Write the folder; an earlier scorecard in its place is replaced whole.
 
     Returns
@@ -106,7 +126,7 @@ def write_scorecard(card: Mapping[str, Any], answers: Answers, out: Path) -> Pat
     The folder, as :func:`prepare_out` gives it; errors likewise.
     """
     out = prepare_out(out)
-    contents = scorecard_files(card, answers)
+    contents = scorecard_files(card, answers, on_progress=on_progress)
     with files.replace_folder(out) as folder:
         for name, data in contents.items():
             (folder / name).write_bytes(data)
@@ -126,12 +146,20 @@ def _config_row(card: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, An
     made |= {
         name: None if row[name] is None else "; ".join(row[name]) for name in ("fallen", "unclear")
     }
+    before = _before(card, row["config"])
+    made |= {f"given_{name}": before.get(name) for name in (*MEASURES, "verdict")}
     compared = card["comparisons"].get(row["config"])
     for name in MEASURES:
         found = compared["differences"][name] if compared else {}
         for column, key in (("difference", "estimate"), ("low", "low"), ("high", "high")):
             made[f"{name}_{column}"] = found.get(key)
     return made
+
+
+def _before(card: Mapping[str, Any], config: str) -> Mapping[str, Any]:
+    """The configuration's row on the labels before cleaning; empty without them."""
+    rows = card["given"]["configs"] if card["given"] else []
+    return next((row for row in rows if row["config"] == config), {})
 
 
 def _class_row(

@@ -34,7 +34,7 @@ _BLOCK = 64
 """Resamples at a time at most; more are slower, because their counts leave the cache."""
 
 _CELLS = 4_000_000
-"""Counts (patient, resample) that are held at a time: 32 MB."""
+"""Counts (patient, resample) that are held at a time: 32 MB, or one resample."""
 
 Interval = tuple[float, float]
 

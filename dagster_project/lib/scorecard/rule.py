@@ -14,7 +14,13 @@ from dagster_project.lib.files import digest
 
 
 class Margins(BaseModel):
-    """How much worse than the baseline is still called not worse; in each measure's own unit."""
+    """How much worse than the baseline is still called not worse; in each measure's own unit.
+
+    ``recall`` is the largest fall that is no loss, the same number as ``Rule.recall_drop``: what
+    rejects when it is proven has to be excluded before a checkpoint is kept. It is the same for
+    rare classes as for others, since their patients are not worth less; what is too rare to be
+    measured stays "cannot exclude" until there are patients enough (docs/verdicts.md).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

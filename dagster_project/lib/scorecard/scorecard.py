@@ -10,7 +10,8 @@ command line and an asset read the same one. M configurations, N images, K class
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from dagster_project.lib.scorecard.noise import LIMITS, noise_flips
 from dagster_project.lib.scorecard.paired import compare
 from dagster_project.lib.scorecard.recipe import RecipeVerdict, judge_recipes, winners_curse
 from dagster_project.lib.scorecard.resampled import DRAWS
-from dagster_project.lib.scorecard.rule import rule_sha256
+from dagster_project.lib.scorecard.rule import Rule, rule_sha256
 from dagster_project.lib.scorecard.verdict import judge
 from dagster_project.lib.tiers.scored_rows import rank_of_truth
 
@@ -104,8 +105,8 @@ def make_scorecard(
     force is not the given one, null without); ``levers_known``; ``bootstrap`` (``draws``,
     ``seed``); ``configs``, in order: the measures, ``verdict``, ``sentence``,
     ``unclear``, ``fallen`` (null for the baseline), ``changed``, ``seed``, ``recipe``;
-    ``comparisons``: configuration -> ``differences``, ``per_class`` (with ``chance``: 95 % of
-    differences lie within plus or minus so much where there is none); ``recipes``;
+    ``comparisons``: configuration -> ``differences``, ``per_class`` (with ``chance``:
+    :func:`chance_reach`), ``between_runs`` (:func:`between_runs`); ``recipes``;
     ``winners_curse``; ``composition`` (null unless ``levers_known``); ``noise`` (``source``,
     ``rate``, ``n``, ``limits``, ``flips``) or null; ``given`` (``n``, ``n_patients``, ``configs``,
     ``comparisons``, ``differs``) or null; ``tta`` or null. What is undefined is null.
@@ -127,7 +128,7 @@ def make_scorecard(
         **_based_on(inputs),
         "bootstrap": compared,
         "configs": _configs(inputs, found, recipes),
-        "comparisons": _comparisons(found),
+        "comparisons": _comparisons(found, inputs.checkpoints.rule, recipes),
         "recipes": [asdict(recipe) for recipe in recipes],
         "winners_curse": winners_curse(found.comparisons) if found.comparisons else None,
         "composition": composition(inputs.checkpoints, found.comparisons, found.verdicts)
@@ -177,6 +178,23 @@ def chance_reach(answers: Answers, baseline: str, config: str) -> list[float | N
         Z95 * float(np.sqrt(square)) / int(size) if size else None
         for square, size in zip(squares, n, strict=True)
     ]
+
+
+def between_runs(rule: Rule, recipe: RecipeVerdict | None) -> float:
+    """By how much the balanced accuracies of two runs of one recipe differ, 95 % of the time.
+
+    sqrt(2) * s times 1.96, or t_{.975,df} where s was measured between the runs of ``recipe`` and
+    the baseline's; else s is the rule's. For one run against one: the floor of a recipe is that of
+    two means (``recipe.run_floor``).
+
+    >>> round(between_runs(Rule(), None), 4)
+    0.0166
+    """
+    from scipy.special import stdtrit
+
+    if recipe is None or not recipe.sd_measured:
+        return Z95 * rule.single_run_sd * math.sqrt(2)
+    return float(stdtrit(recipe.df, 0.975)) * recipe.sd * math.sqrt(2)
 
 
 def _right(answers: Answers, name: str) -> npt.NDArray[np.bool_]:
@@ -270,7 +288,7 @@ def _spoken(verdict: Verdict | None) -> dict[str, Any]:
     return {"verdict": told.pop("word"), **told}
 
 
-def _comparisons(found: _Judged) -> dict[str, Any]:
+def _comparisons(found: _Judged, rule: Rule, recipes: Sequence[RecipeVerdict]) -> dict[str, Any]:
     made = {}
     for name, comparison in found.comparisons.items():
         rows = [
@@ -278,7 +296,12 @@ def _comparisons(found: _Judged) -> dict[str, Any]:
             for row, reach in zip(comparison.per_class, found.chance[name], strict=True)
         ]
         differences = {key: asdict(value) for key, value in comparison.differences.items()}
-        made[name] = {"differences": differences, "per_class": rows}
+        recipe = next((recipe for recipe in recipes if name in recipe.runs), None)
+        made[name] = {
+            "differences": differences,
+            "per_class": rows,
+            "between_runs": between_runs(rule, recipe),
+        }
     return made
 
 
@@ -319,7 +342,7 @@ def _given(
         "configs": [
             {**row, **_spoken(other.verdicts.get(name))} for name, row in other.measures.items()
         ],
-        "comparisons": _comparisons(other),
+        "comparisons": _comparisons(other, inputs.checkpoints.rule, _recipes(inputs, other)),
         "differs": [
             {"config": name, "in_force": verdict.word, "given": other.verdicts[name].word}
             for name, verdict in found.verdicts.items()

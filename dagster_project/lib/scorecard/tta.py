@@ -64,9 +64,9 @@ def tta_gain(
 
 def _without(table: ProbabilityTable) -> str | None:
     said = table.metadata.get("tta", "").lower()
-    if said == "false":
+    if said in ("false", "0"):
         return "the dump was made without TTA; dump it again with TTA to see what it gains"
-    if said != "true":
+    if said not in ("true", "1"):
         return "the table does not say that its probabilities are TTA; only a dump says so"
     if PLAIN not in table.views:
         return f"the table has no view {PLAIN} beside its TTA; a dump has both"

@@ -18,6 +18,8 @@ from dagster_project.lib.scorecard.rule import Rule
 CAP = 3
 """Classes that a sentence names; the others are counted."""
 
+_LAST_BITS = 1e-12
+
 _NAMES = {"top1": "top-1", "brier": "Brier", "nll": "NLL"}
 
 
@@ -28,7 +30,8 @@ def judge(comparison: Comparison, rule: Rule) -> Verdict:
        ``p_holm < rule.alpha``, whatever the averages say.
     2. **KEEP**: the lower limit of balanced accuracy is above 0, that of top-1 above its negative
        margin, the upper limits of Brier and NLL below theirs, and the lower limit of *every*
-       class's recall (:func:`lower_recall`) above its negative margin.
+       class's recall (:func:`lower_recall`) above its negative margin; nor does the estimate of
+       any class fall by more than ``rule.recall_drop`` where its margin is wider than that.
     3. **NEUTRAL** otherwise; ``unclear`` are the classes that fail the last condition.
 
     Limits are those of 95 % intervals. A value on the margin does not pass, a fall of exactly
@@ -98,7 +101,9 @@ def _has_fallen(found: ClassDifference, rule: Rule) -> bool:
 
 
 def _class_is_safe(found: ClassDifference, rule: Rule) -> bool:
-    return _above(lower_recall(found), -rule.margins.recall)
+    # whatever the margin, a fall that would reject if it were proven is not one to keep
+    seen_to_fall = not _above(found.difference.estimate, -rule.recall_drop - _LAST_BITS)
+    return _above(lower_recall(found), -rule.margins.recall) and not seen_to_fall
 
 
 def _measure_is_safe(comparison: Comparison, measure: str, rule: Rule) -> bool:

@@ -70,16 +70,17 @@ def verdict_lines(card: Card) -> list[str]:
 def _decision(card: Card, others: Sequence[Card]) -> str:
     if not others:
         return f"Only the baseline {_name(card['baseline'])} is here: nothing is compared."
+    ordered = sorted(others, key=lambda row: _ORDER.index(row["verdict"]))
     rows = []
-    for word in _ORDER:
-        for row in others:
-            if row["verdict"] == word:
-                change = card["comparisons"][row["config"]]["differences"]["balanced_accuracy"]
-                told = _difference("balanced_accuracy", change)
-                rows.append(
-                    (_name(row["config"]), f"**{word}**", row["recipe"] or "not judged", told,
-                     _some(row["fallen"]), _some(row["unclear"]))
-                )  # fmt: skip
+    for row in ordered:
+        change = card["comparisons"][row["config"]]["differences"]["balanced_accuracy"]
+        told = _difference("balanced_accuracy", change)
+        rows.append((_name(row["config"]), f"**{row['verdict']}**", _recipe_word(row), told,
+                     _some(row["fallen"]), _some(row["unclear"])))  # fmt: skip
+    words = {word: [_name(r["config"]) for r in ordered if r["verdict"] == word] for word in _ORDER}
+    headline = "; ".join(
+        f"**{word}** {', '.join(names) or 'none'}" for word, names in words.items()
+    )
     kept = [recipe for recipe in card["recipes"] if recipe["word"] == "KEEP"]
     recipes = (
         f"Better over seeds: {', '.join(_recipe_name(recipe) for recipe in kept)}."
@@ -89,8 +90,14 @@ def _decision(card: Card, others: Sequence[Card]) -> str:
     )
     head = ("configuration", "checkpoint", "recipe", "balanced accuracy, points (95 %)",
             "recall falls in", "a fall is not excluded in")  # fmt: skip
-    against = f"Against {_name(card['baseline'])}, by the [rule](#the-rule)."
+    against = f"{headline}. Against {_name(card['baseline'])}, by the [rule](#the-rule)."
     return "\n\n".join([against, _table(head, rows), recipes])
+
+
+def _recipe_word(row: Card) -> str:
+    if row["recipe"] is not None:
+        return str(row["recipe"])
+    return "another run of the baseline's" if row["changed"] == [] else "not judged"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -375,14 +382,14 @@ def _both_labels(card: Card, others: Sequence[Card]) -> list[str]:
                 _name(row["config"]),
                 *(
                     f"{percent(old[key])} / {percent(row[key])}"
-                    for key in ("top1", "balanced_accuracy", "macro_f1")
+                    for key in ("top1", "top3", "balanced_accuracy", "macro_f1")
                 ),
                 *(f"{number(old[key])} / {number(row[key])}" for key in ("brier", "nll")),
                 f"{old['verdict'] or 'baseline'} / {row['verdict'] or 'baseline'}",
             )
         )
-    head = ("configuration: given / cleaned", "top-1", "balanced accuracy", "macro-F1", "Brier",
-            "NLL", "verdict")  # fmt: skip
+    head = ("configuration: given / cleaned", "top-1", "top-3", "balanced accuracy",
+            "macro-F1", "Brier", "NLL", "verdict")  # fmt: skip
     changes = []
     for name, comparison in card["comparisons"].items():
         old = given["comparisons"][name]["differences"]

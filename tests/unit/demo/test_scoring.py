@@ -1,7 +1,12 @@
 import polars as pl
 import pytest
 
-from dagster_project.lib.demo.scoring import score_cleaning, score_flags, score_labels
+from dagster_project.lib.demo.scoring import (
+    score_cleaning,
+    score_flags,
+    score_labels,
+    score_pictures,
+)
 from dagster_project.lib.errors import InputError
 
 # six images counted by hand: c and d have wrong labels, e is a page of text
@@ -85,3 +90,40 @@ def test_cleaning_does_not_depend_on_row_order() -> None:
     assert score_cleaning(GIVEN, after, TRUTH) == score_cleaning(
         GIVEN.reverse(), after.reverse(), TRUTH.reverse()
     )
+
+
+PICTURES = TRUTH.with_columns(near_duplicate_of=pl.Series([None, "a", None, "a", None, "c"]))
+
+
+def pictures(*found: tuple[str, str, str | None]) -> dict[str, int]:
+    columns = {"kind": pl.String, "image_uuid": pl.String, "other_uuid": pl.String}
+    return score_pictures(pl.DataFrame(found, schema=columns, orient="row"), PICTURES)
+
+
+def test_pictures_are_counted_as_by_hand() -> None:
+    """Of a there are two copies, b and d; f is one of c; e is garbage."""
+    found = pictures(
+        ("not_skin", "e", None),
+        ("not_skin", "a", None),
+        ("outlier", "c", None),
+        ("near_duplicate", "b", "d"),  # two copies of one picture, without the picture
+        ("near_duplicate", "a", "d"),
+        ("exact_duplicate", "c", "d"),
+    )
+    assert found == {
+        "garbage_planted": 1,
+        "garbage_found": 1,
+        "not_skin_wrongly": 1,
+        "copies_planted": 3,
+        "copies_found": 2,
+        "pairs_wrongly": 1,
+    }
+    assert pictures() == {**dict.fromkeys(found, 0), "garbage_planted": 1, "copies_planted": 3}
+
+
+@pytest.mark.parametrize("found", [("not_skin", "x", None), ("near_duplicate", "a", "x")])
+def test_a_picture_that_the_truth_does_not_know_is_refused(
+    found: tuple[str, str, str | None],
+) -> None:
+    with pytest.raises(InputError, match="named images unknown to the truth"):
+        pictures(found)

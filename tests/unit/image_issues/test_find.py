@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from dagster_project.lib import tables, tiles
+from dagster_project.lib import pictures, tables, tiles
 from dagster_project.lib.embedding_table import Embeddings
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.image_issues.clusters import Clusters, systematic_clusters
@@ -22,7 +23,12 @@ from dagster_project.lib.image_issues.find import (
     find_label_issues,
     write_image_issues,
 )
-from dagster_project.lib.image_issues.pictures import cluster_picture, pair_sheet
+from dagster_project.lib.image_issues.pictures import (
+    _pair_lines,
+    cluster_picture,
+    pair_sheet,
+    single_sheet,
+)
 
 from .conftest import Saver, page, skin
 
@@ -148,8 +154,33 @@ def size(png: bytes) -> tuple[int, int]:
     return Image.open(io.BytesIO(png)).size
 
 
-def test_pictures_of_nothing_are_pictures(tmp_path: Path, found: ImageIssues) -> None:
-    assert size(pair_sheet(found.near, found.rows, tmp_path, what="None"))[0] > 300
+@pytest.fixture
+def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The title of every picture that is made."""
+    made: list[str] = []
+    sheet, new_figure = tiles.sheet, pictures.new_figure
+
+    def of_sheet(drawn: list[tiles.Tile], folder: Path, *, title: str, columns: int) -> bytes:
+        made.append(title)
+        return sheet(drawn, folder, title=title, columns=columns)
+
+    def of_figure(width: float, height: float) -> Figure:
+        figure = new_figure(width, height)
+        monkeypatch.setattr(figure, "suptitle", lambda text, **_: made.append(text))
+        return figure
+
+    monkeypatch.setattr(tiles, "sheet", of_sheet)
+    monkeypatch.setattr(pictures, "new_figure", of_figure)
+    return made
+
+
+def test_pictures_of_nothing_say_so_in_words(
+    tmp_path: Path, found: ImageIssues, titles: list[str]
+) -> None:
+    none = found.near
+    assert size(pair_sheet(none, found.rows, tmp_path, what="Copies"))[0] > 300
+    single_sheet(found.not_skin.clear(), found.rows, tmp_path, what="Not skin")
+    pair_sheet(found.exact, found.rows, tmp_path / "data", what="Equal")
     nothing = systematic_clusters(
         pl.DataFrame(
             schema=dict.fromkeys(
@@ -160,6 +191,29 @@ def test_pictures_of_nothing_are_pictures(tmp_path: Path, found: ImageIssues) ->
     )
     assert nothing == Clusters(nothing.table, 0, ())
     assert size(cluster_picture(nothing))[0] > 300
+    assert titles == [
+        *("Copies: none found", "Not skin: none found", "Equal: 1 of 1 pairs, surest first"),
+        "Systematic clusters: none found (0 pairs in levels tested, Holm)",
+    ]
+
+
+def test_without_splits_nothing_is_said_of_leaks_and_without_embeddings_of_look_alikes(
+    data: pl.DataFrame, tmp_path: Path, titles: list[str]
+) -> None:
+    rows = data.with_columns(split=pl.lit(None, pl.String))
+    found = find_image_issues(rows, tmp_path / "data")
+    assert found.leakage is None
+    assert found.exact["across_splits"].to_list() == [None]
+    assert found.table.schema == ISSUE_SCHEMA
+    counts = write_image_issues(found, tmp_path / "out", tmp_path / "data")
+    assert counts["images_leaking"] is None
+    assert not list((tmp_path / "out").glob("leakage.*"))
+    assert titles[1] == (
+        "Resized copies (no embeddings: no look-alikes): 2 of 2 pairs, surest first"
+    )
+    (line, where) = _pair_lines(found.exact.row(0, named=True))
+    assert line[0] == "equal bytes, distance 0.000"
+    assert where == ("two patients, split unknown", tiles.QUIET)
 
 
 def test_a_sheet_shows_both_photographs_of_a_pair_and_a_thumbnail_stays_small(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from frozen_packet import JUDGED, packet, write_packet
 
 from dagster_project import cli
 
@@ -75,17 +76,88 @@ def test_repeats_of_a_packet_are_known_where_the_packets_are_given(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (world / "drop" / "ada.csv").write_text("image_uuid,reviewer,label\na,Ada,eczema\nq,Ada,acne\n")
-    packet = world / "packets" / "0123456789abcdef"
-    packet.mkdir(parents=True)
-    key = {"presented_uuid": ["a", "q"], "image_uuid": ["a", "a"], "role": ["drawn", "repeat"]}
-    pl.DataFrame(key).write_parquet(packet / "key.parquet")
-    pl.DataFrame({"stratum": ["certain"]}).write_parquet(packet / "frame.parquet")
+    folder = world / "packets" / "0123456789abcdef"
+    frame = packet().design.drop("asked").head(1).with_columns(image_uuid=pl.lit("a"))
+    write_packet(folder, frame, [("a", "a", "drawn"), ("q", "a", "repeat")])
     assert run() == 3
     assert "pass --packets" in capsys.readouterr().err
-    assert run("--packets", str(packet)) == 2
+    assert run("--packets", str(folder)) == 2
     assert "no packet there" in capsys.readouterr().err
     assert run("--packets", "packets") == 0
     assert cleaned(world)[0] == ("a", "eczema", "corrected", "consensus")
+
+
+def returned(world: Path, split: str | None = "test") -> None:
+    """The hand-counted packet with its answers by two readers; one saw i00 again and hesitates."""
+    frame, asked = packet(split).design.drop("asked"), list(JUDGED)
+    key = [*((uuid, uuid, "drawn") for uuid in asked), ("q17", "i00", "repeat")]
+    write_packet(world / "packets" / "f00d", frame, key)
+    frame.select("image_uuid", label="given_label").write_csv(world / "given.csv")
+    for reader, again in (("ada", "acne"), ("kim", "tinea")):
+        said = [*JUDGED.items(), ("q17", again)]
+        table = pl.DataFrame(said, schema=["image_uuid", "label"], orient="row")
+        table = table.with_columns(reviewer=pl.lit(reader))
+        table.write_csv(world / "drop" / f"{reader}.csv")
+
+
+def test_with_packets_it_says_what_the_reviews_taught(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    returned(world)
+    assert run("--packets", "packets") == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    for part in (
+        "Test: 10 of 10 images asked about are back; 10 are decided, 0 are not",
+        "Test: 32.5 % (95 %: ",  # counted by hand in the tests of review_findings
+        "Test: of the flagged labels 66.7 % (95 %: ",
+        "of all wrong labels 61.5 % (95 %: ",
+        "Train: no packet asks about the train split.",
+        "reviewers gave the same answer 1 of 2 times",
+    ):
+        assert part in said.out
+    names = {f"review_findings.{end}" for end in ("json", "csv", "png")}
+    assert {path.name for path in (world / "out").iterdir()} == FILES | names
+    text = (world / "out" / "review_findings.json").read_text()
+    found = json.loads(text)
+    assert found["splits"]["test"]["noise"]["estimate"] == pytest.approx(6.5 / 20)
+    assert found["thresholds"] is None
+    assert found["sentences"] == said.out.splitlines()[1:]
+    table = pl.read_csv(world / "out" / "review_findings.csv")
+    assert table.filter(statistic="recall")["estimate"].to_list() == [pytest.approx(4 / 6.5)]
+    assert not [uuid for uuid in ("i00", "i01", "q17", "pi0") if uuid in text]
+
+
+def test_a_refused_file_leaves_what_the_others_taught(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    returned(world)
+    (world / "drop" / "lee.csv").write_text("image_uuid,reviewer,label\ni02,Lee,akne\n")
+    assert run("--packets", "packets") == 3
+    assert "Test: 32.5 % (95 %: " in capsys.readouterr().out
+    assert (world / "out" / "review_findings.json").is_file()
+
+
+def test_images_of_a_packet_without_splits_are_called_test_images(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    returned(world, split=None)
+    assert run("--packets", "packets") == 0
+    said = capsys.readouterr()
+    assert "Test: 32.5 % (95 %: " in said.out
+    told = "packets: images of a data set without splits are called test images here\n"
+    assert said.err == told
+
+
+def test_a_packet_that_cannot_be_read_is_exit_2_and_nothing_written(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    returned(world)
+    path = world / "packets" / "f00d" / "frame.parquet"
+    pl.read_parquet(path).drop("flagged").write_parquet(path)
+    assert run("--packets", "packets") == 2
+    assert "packet f00d, frame.parquet: missing column 'flagged'" in capsys.readouterr().err
+    assert not (world / "out").exists()
 
 
 def test_rules_are_those_of_the_environment(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ from comparisons import difference
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.scorecard.answers import Answers
-from dagster_project.lib.scorecard.comparison import ClassDifference, Comparison, Verdict
+from dagster_project.lib.scorecard.comparison import ClassDifference, Comparison, Verdict, Word
 from dagster_project.lib.scorecard.noise import (
     Noise,
-    _holm,
+    _row,
     from_joint,
     from_reviews,
     noise_flips,
@@ -185,6 +185,21 @@ def test_heavy_noise_turns_a_keep_and_a_collapse_survives_light_noise() -> None:
     assert str(heavy["better"]["sentence"]).startswith("KEEP would flip: with labels redrawn at 66")
 
 
+@pytest.mark.parametrize(
+    ("same", "flips"),
+    [
+        pytest.param(95, "stands", id="exactly_five_per_cent_otherwise"),
+        pytest.param(94, "could", id="more_than_that"),
+        pytest.param(50, "could", id="exactly_half"),
+        pytest.param(49, "would", id="more_than_half"),
+    ],
+)
+def test_a_verdict_could_flip_above_a_twentieth_and_would_above_half(same: int, flips: str) -> None:
+    said: dict[Word, int] = {"KEEP": same, "NEUTRAL": 100 - same, "REJECT": 0}
+    row = _row("better", "KEEP", said, symmetric(0.1))
+    assert (row["flips"], row["would_flip"]) == (flips, flips == "would")
+
+
 def test_the_same_rows_give_the_same_draws() -> None:
     assert flips(answers(), symmetric(0.3)) == flips(answers(), symmetric(0.3))
 
@@ -308,9 +323,3 @@ def test_noise_of_other_classes_is_refused() -> None:
     other = Noise(("acne", "eczema"), np.eye(2), 0.0, 1, "a test", NOBODY)
     with pytest.raises(InputError, match="other classes"):
         noise_flips(answers(6), "base", {}, {}, Rule(), other)
-
-
-def test_holm_by_hand() -> None:
-    assert _holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
-    assert _holm([0.9, 0.8]) == [1.0, 1.0]
-    assert _holm([]) == []

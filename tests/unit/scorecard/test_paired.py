@@ -133,6 +133,10 @@ def test_a_configuration_that_is_added_changes_nothing_for_the_others() -> None:
     assert list(compare(answers, "c2")) == ["c0", "c1", "c3"]
 
 
+def test_a_baseline_alone_has_nothing_to_be_compared_with() -> None:
+    assert compare(seeded(n=6, configs=1), "c0") == {}
+
+
 def test_an_unknown_baseline_is_refused() -> None:
     with pytest.raises(InputError, match='baseline "focal": no such configuration'):
         compare(seeded(n=6), "focal")

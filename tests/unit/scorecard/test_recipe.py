@@ -186,7 +186,17 @@ def test_the_best_of_ten_equals_owes_chance_what_the_normal_order_statistic_says
         "The best of 10 candidates, c9 (+2.0 points), would be expected at +0.3 points by chance "
         "alone, were none better than the baseline."
     )
+
+
+def test_the_order_of_candidates_with_other_errors_does_not_move_the_expectation() -> None:
+    halves = {"a": 0.002, "b": 0.02, "c": 0.008}
+    many = {
+        name: comparison(name, measures={"balanced_accuracy": difference(0.01, half)})
+        for name, half in halves.items()
+    }
+    found = winners_curse(many)
     assert found == winners_curse(dict(reversed(many.items())))
+    assert found["best"] == "a"  # the first by name among equals
 
 
 def test_one_candidate_was_not_picked_and_none_has_no_curse() -> None:

@@ -39,7 +39,7 @@ def whole() -> Made:
         NAMES,
         classes,
         given=mistaken(),
-        thresholds=Thresholds(0.8, 0.45, 0.25),
+        thresholds=Thresholds(0.65, 0.45, 0.25),
         policy=DEFAULT_POLICY,
         noise=from_joint(found, "baseline"),
     )
@@ -65,6 +65,9 @@ def test_scorecard_csv_begins_with_the_columns_of_the_contract(whole: Made) -> N
     last = [f"{name}_{end}" for name in MEASURES for end in ("difference", "low", "high")]
     assert table.columns[-18:] == last
     assert table["config"].to_list() == list(NAMES)
+    row = table.row(1, named=True)
+    for name in MEASURES:
+        assert row[f"{name}_low"] < row[f"{name}_difference"] < row[f"{name}_high"]
 
 
 def test_the_baseline_has_no_verdict_and_no_difference(whole: Made) -> None:
@@ -83,6 +86,21 @@ def test_per_class_csv_has_a_row_a_configuration_and_class(whole: Made) -> None:
     assert (collapsed["n"], collapsed["recall"]) == (201, 0.0)
     assert collapsed["recall_difference"] == -collapsed["recall_baseline"]
     assert collapsed["p_holm"] < 0.001
+
+
+def test_the_labels_before_cleaning_have_columns_of_their_own(whole: Made, alone: Made) -> None:
+    card = whole[0]
+    table, classes = publish.scorecard_table(card), publish.per_class_table(card)
+    before = card["given"]["configs"]
+    assert table["given_nll"].to_list() == [row["nll"] for row in before]
+    assert table["given_verdict"].to_list() == [row["verdict"] for row in before]
+    # all eczema was called acne
+    eczema = classes.filter(config="collapsed", **{"class": "eczema"})
+    assert eczema.select("n_given", "recall_given").row(0) == (0, None)
+    acne = classes.filter(config="collapsed", **{"class": "acne"})
+    assert acne["n_given"].to_list() == [402]
+    assert publish.scorecard_table(alone[0])["given_top1"].to_list() == [None]
+    assert publish.per_class_table(alone[0])["n_given"].null_count() == len(CLASSES)
 
 
 def test_a_class_without_an_image_is_empty_cells_and_never_a_zero(whole: Made) -> None:
@@ -112,7 +130,7 @@ def test_a_baseline_alone_has_every_file_too(alone: Made, tmp_path: Path) -> Non
 def test_an_earlier_scorecard_is_replaced_and_a_stranger_stays(
     alone: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "scorecard_files", lambda *_: {"scorecard.md": b"new"})
+    monkeypatch.setattr(publish, "scorecard_files", lambda *_, **__: {"scorecard.md": b"new"})
     out = publish.write_scorecard(*alone, tmp_path / "out")
     (out / "scorecard.md").write_text("old")
     publish.write_scorecard(*alone, out)
@@ -208,7 +226,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bytes]], Fi
 
 def test_recalls_are_sorted_dots_in_a_panel_a_configuration(whole: Made, drawn: Any) -> None:
     figure = drawn(lambda: pictures.recall_change_png(whole[0]))
-    titles = [axes.get_title() for axes in figure.axes]
+    titles = [axes.get_title(loc="right") for axes in figure.axes]
     assert titles == ["focal: NEUTRAL", "collapsed: REJECT"]
     names = [text.get_text() for text in figure.axes[1].get_yticklabels()]
     assert names[0] == "balanced accuracy"
@@ -229,6 +247,10 @@ def test_a_fallen_class_has_a_shape_of_its_own(whole: Made, drawn: Any) -> None:
     assert "v" in shapes[1]
 
 
+def test_a_dollar_in_a_name_is_no_formula() -> None:
+    assert pictures._short("a $x") == r"a \$x"
+
+
 def test_of_very_many_classes_the_largest_changes_are_drawn() -> None:
     rows = [{"name": f"c{i:03d}", "difference": {"estimate": i / 100}} for i in range(100)]
     kept = [row["name"] for row in pictures._sorted_rows(rows)]
@@ -240,16 +262,18 @@ def test_of_very_many_classes_the_largest_changes_are_drawn() -> None:
 def test_operating_points_lie_on_the_curve_of_their_configuration(whole: Made, drawn: Any) -> None:
     card, found = whole
     axes = drawn(lambda: pictures.operating_curves_png(card, found)).axes[0]
-    row = card["configs"][1]
+    row = card["configs"][2]
     points = [line for line in axes.lines if len(line.get_xdata()) == 1]
     assert len(points) == 2 * len(NAMES)
-    deployed = [line for line in points if line.get_marker() == "o"][1]
+    deployed = [line for line in points if line.get_marker() == "o"][2]
     x, y = deployed.get_xdata()[0], deployed.get_ydata()[0]
     assert (x, y) == (
         row["deployed"]["coverage"],
         row["deployed"]["confident_wrong"] / row["deployed"]["coverage"],
     )
-    curve = next(line for line in axes.lines if line.get_label() == "focal")
+    assert 0 < row["deployed"]["coverage"] < 1
+    assert y > 0
+    curve = next(line for line in axes.lines if line.get_label() == "collapsed")
     at = min(zip(curve.get_xdata(), curve.get_ydata(), strict=True), key=lambda p: abs(p[0] - x))
     assert at == pytest.approx((x, y), abs=0.01)
 

@@ -15,8 +15,14 @@ from dagster_project.lib.errors import InputError
 from dagster_project.lib.scorecard.answers import Answers
 from dagster_project.lib.scorecard.checkpoints import Checkpoint, Checkpoints
 from dagster_project.lib.scorecard.noise import from_joint
+from dagster_project.lib.scorecard.recipe import RecipeVerdict
 from dagster_project.lib.scorecard.rule import Rule, rule_sha256
-from dagster_project.lib.scorecard.scorecard import ScorecardInputs, chance_reach, make_scorecard
+from dagster_project.lib.scorecard.scorecard import (
+    ScorecardInputs,
+    between_runs,
+    chance_reach,
+    make_scorecard,
+)
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY
 from dagster_project.lib.tiers.thresholds import Thresholds
 
@@ -158,3 +164,11 @@ def test_the_reach_of_chance_is_counted_by_patient() -> None:
     reach = chance_reach(found, "old", "new")
     assert reach[0] == pytest.approx(1.959964 * np.sqrt(2**2 + 1) / 3, rel=1e-6)
     assert reach[1:] == [0.0, None]
+
+
+def test_two_runs_differ_by_the_declared_spread_until_one_is_measured(whole: Any) -> None:
+    declared = [row["between_runs"] for row in whole["comparisons"].values()]
+    assert declared == pytest.approx([0.0166] * 2, abs=5e-5)
+    measured = RecipeVerdict((), (), "NEUTRAL", "", 0.0, 0.01, df=4, sd=0.01, sd_measured=True)
+    assert between_runs(Rule(), measured) == pytest.approx(2.776445 * 0.01 * np.sqrt(2))
+    assert between_runs(Rule(), replace(measured, sd_measured=False)) < 0.017

@@ -97,6 +97,7 @@ def test_shards_of_a_configuration_are_one_table_and_every_file_is_written(
     card = json.loads((folder / "scorecard.json").read_text())
     assert [row["n"] for row in card["configs"]] == [N, N]
     assert card["tta"]["reason"]
+    assert (card["levers_known"], card["composition"]) == (False, None)
     assert card["noise"]["source"] == "the confident joint of baseline"
 
 
@@ -153,6 +154,14 @@ def test_noise_is_what_the_reviews_show_where_the_labels_say_which_there_were(
     assert run(*options, "--out", "card")[0] == 0
     card = json.loads(Path("card/scorecard.json").read_text())
     assert card["noise"]["source"].startswith("200 decided reviews")
+    few = pl.when(pl.int_range(N) < 20).then(pl.lit("confirmed")).otherwise(pl.lit("given"))
+    labels().with_columns(status=few).write_csv("reviewed.csv")
+    assert run(*options, "--out", "card")[0] == 0
+    card = json.loads(Path("card/scorecard.json").read_text())
+    assert (card["noise"]["source"], card["noise"]["n"]) == (
+        "the confident joint of baseline",
+        N - 20,
+    )
 
 
 @pytest.mark.parametrize(

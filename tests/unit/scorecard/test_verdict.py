@@ -177,6 +177,18 @@ def test_a_wider_margin_never_takes_a_keep_away() -> None:
     assert (tight, wide) == ("NEUTRAL", "KEEP")
 
 
+def test_no_margin_is_wide_enough_to_keep_a_fall_that_would_reject_if_it_were_proven() -> None:
+    wide = RULE.model_copy(update={"margins": Margins(recall=0.3)})
+    words = [
+        judge(comparison(classes=[recall("acne", drop, p_holm=0.2)]), wide)
+        for drop in (-0.101, -0.1)
+    ]
+    assert [(found.word, found.unclear) for found in words] == [
+        ("NEUTRAL", ("acne",)),
+        ("KEEP", ()),
+    ]
+
+
 def test_the_order_of_classes_changes_nothing() -> None:
     classes = [
         recall("a", -0.2, p_holm=0.01),
