@@ -11,13 +11,17 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
 
+from dagster_project import walkthrough
 from dagster_project.definitions import build_definitions
+from dagster_project.defs import jobs
 from dagster_project.defs.label_sensor import fitted_basis
 from dagster_project.defs.parquet_io import asset_key
 from dagster_project.lib import tables
@@ -29,6 +33,9 @@ from dagster_project.settings import load_settings, use_settings_of
 from dagster_project.walkthrough import run_demo
 
 pytestmark = pytest.mark.slow
+
+TOLD = "told.txt"
+"""Beside the demo: what it printed."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with (shared / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second waits for it and finds it made
         if not done.exists():
-            run_demo(folder, SMALL)
+            with (shared / TOLD).open("w", encoding="utf-8") as told, redirect_stdout(told):
+                run_demo(folder, SMALL)
             done.touch()
     use_settings_of(folder)
     yield folder
@@ -207,11 +215,27 @@ def test_every_stage_shows_a_picture_and_its_scalars(instance: dg.DagsterInstanc
         assert isinstance(thresholds.metadata[name].value, float)
 
 
+def test_the_demo_ends_with_what_came_of_it(root: Path) -> None:
+    out = (root.parent / TOLD).read_text(encoding="utf-8")
+    assert "19 of 34 assets recomputed, 0 shards dumped again" in out
+    assert "threshold confident" in out
+    told = out.partition("checkpoint, by reviewed labels")[2].splitlines()[1:5]
+    assert [line.split()[0] for line in told] == ["deployed", *(r.name for r in CANDIDATES)]
+    assert all(line.split()[-1] in ("KEEP", "NEUTRAL", "REJECT") for line in told[1:])
+    truth = pl.read_parquet(root / "truth" / "truth.parquet")
+    garbage, copies = truth["is_garbage"].sum(), truth["near_duplicate_of"].count()
+    assert f"{garbage} of {garbage} garbage images called no skin, and 0 others" in out
+    assert f" of {copies} cropped copies found, and 0 other pairs" in out
+
+
+class AllDumpedError(Exception):
+    """Ends a demo where it would start to fit."""
+
+
 def test_a_second_demo_does_not_hang_on_a_slot_that_a_killed_one_held(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a copy: it makes the instance anew."""
-    os.environ["NUM_SHARDS"] = "1"
+    """On a copy: it makes the instance anew. Fits take no slot, so it ends after the dumps."""
     again = tmp_path / "demo"
     shutil.copytree(root, again, symlinks=True)
     with dg.DagsterInstance.from_config(str(again / "dagster_home")) as instance:
@@ -219,18 +243,23 @@ def test_a_second_demo_does_not_hang_on_a_slot_that_a_killed_one_held(
         storage.initialize_concurrency_limit_to_default("gpu")
         claim = storage.claim_concurrency_slot("gpu", "a-run-that-was-killed", "step")
         assert claim.is_claimed
-    run_demo(again, SMALL)
-    use_settings_of(root)  # a demo leaves its own in the environment
-    out = capsys.readouterr().out
-    assert "19 of 34 assets recomputed, 0 shards dumped again" in out
-    assert "threshold confident" in out
-    told = out.partition("checkpoint, by reviewed labels")[2].splitlines()[1:5]
-    assert [line.split()[0] for line in told] == ["deployed", *(r.name for r in CANDIDATES)]
-    assert all(line.split()[-1] in ("KEEP", "NEUTRAL", "REJECT") for line in told[1:])
-    truth = pl.read_parquet(again / "truth" / "truth.parquet")
-    garbage, copies = truth["is_garbage"].sum(), truth["near_duplicate_of"].count()
-    assert f"{garbage} of {garbage} garbage images called no skin, and 0 others" in out
-    assert f" of {copies} cropped copies found, and 0 other pairs" in out
+    real = walkthrough._run
+
+    def run_until_fit(stage: walkthrough.Stage, job: str, **options: Any) -> str:
+        if job == jobs.REFIT_JOB:
+            raise AllDumpedError
+        return real(stage, job, **options)
+
+    monkeypatch.setattr(walkthrough, "_run", run_until_fit)
+    os.environ["NUM_SHARDS"] = "1"
+    try:
+        with pytest.raises(AllDumpedError):
+            run_demo(again, SMALL)
+    finally:
+        use_settings_of(root)  # a demo leaves its own in the environment
+    with dg.DagsterInstance.from_config(str(again / "dagster_home")) as instance:
+        for asset in ("train_probabilities", "test_probabilities", "focal/test_probabilities"):
+            assert [r.partition_key for r in materializations(instance, asset)] == ["00"]
 
 
 @pytest.mark.usefixtures("root")
