@@ -96,7 +96,7 @@ def _decision(card: Card, others: Sequence[Card]) -> str:
         "weights, not on what was changed in training ([Recipes](#recipes))."
     )
     head = ("configuration", "checkpoint", "recipe", "balanced accuracy, points (95 %)",
-            "recall falls in", "a fall is not excluded in")  # fmt: skip
+            "rejected for a fall in", "a fall is not excluded in")  # fmt: skip
     against = f"{headline}. Against {_name(card['baseline'])}, by the [rule](#the-rule)."
     return "\n\n".join([against, _table(head, rows), recipes])
 
@@ -132,10 +132,9 @@ def _based_on(card: Card) -> str:
         if card[key]
     ]
     left = f" Left out everywhere: {' and '.join(without)}." if without else ""
+    who = f"{card['n_patients']:,} patient{'' if card['n_patients'] == 1 else 's'}"
     patients = (
-        f"{card['n_patients']:,} patients"
-        if card["patients_known"]
-        else f"{card['n_patients']:,} patients (an image without a known patient counts as one)"
+        who if card["patients_known"] else f"{who} (an image without a known patient counts as one)"
     )
     return (
         f"All numbers: {card['n']:,} images of {patients}, {len(card['classes'])} classes, "
@@ -261,7 +260,8 @@ def _swallowed(sink: Card) -> str:
 def _recipes(card: Card) -> str:
     lines = [
         "A checkpoint is judged on these images; a recipe also on what another seed would do. "
-        "Two runs of one recipe differ, too."
+        "Two runs of one recipe differ, too. Differences here are the mean of a recipe's runs less "
+        "the mean of the baseline's own runs."
     ]
     if not card["levers_known"]:
         lines.append(
