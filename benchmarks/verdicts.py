@@ -147,22 +147,24 @@ def cleared(draws: int) -> list[dict[str, object]]:
 
 
 def curse(draws: int) -> dict[str, object]:
-    """Ten candidates that are the baseline's equals: the best of them, and any KEEP."""
+    """Ten candidates that are the baseline's equals: the best of them, any KEEP, any REJECT."""
     base = recalls()["base"]
     truth = {"base": base, **{f"same {n}": base for n in range(10)}}
-    best, expected, kept = [], [], 0
+    best, expected, kept, rejected = [], [], 0, 0
     for draw in range(draws):
         answers = world(TAILS["zipf"], np.random.default_rng([draw, 11]), truth)
         compared = compare(answers, "base", draws=BOOTSTRAP)
         found = winners_curse(compared)
         best.append(found["best_difference"])
         expected.append(found["expected_by_chance"])
-        kept += any(judge(c, Rule()).word == "KEEP" for c in compared.values())
+        words = {judge(c, Rule()).word for c in compared.values()}
+        kept, rejected = kept + ("KEEP" in words), rejected + ("REJECT" in words)
     error = float(np.std(best) / np.sqrt(draws))
     return {
         "best of ten, points": f"{100 * np.mean(best):.2f} (± {100 * 1.96 * error:.2f})",
         "winners_curse says": f"{100 * np.mean(expected):.2f}",
         "any KEEP": f"{100 * kept / draws:.1f} %",
+        "any REJECT": f"{100 * rejected / draws:.1f} %",
     }
 
 

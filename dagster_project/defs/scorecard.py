@@ -165,6 +165,7 @@ def _checkpoint_scorecard(listed: Checkpoints) -> dg.AssetsDefinition:
                 "tta_gain is of other labels or models than the scorecard: run scorecard_job"
             )
         answers = same_rows(tables, _labels(cleaned_labels))
+        cleaned = _with_design(answers, cleaned_labels, settings)
         card = scorecard.make_scorecard(
             scorecard.ScorecardInputs(
                 answers,
@@ -173,7 +174,8 @@ def _checkpoint_scorecard(listed: Checkpoints) -> dg.AssetsDefinition:
                 thresholds=deployed_thresholds(settings),
                 policy=policy_without_run_config(settings),
                 tta=json.loads(tta_gain.metadata["gain"])[listed.baseline],
-                noise=_noise(answers, given_labels, cleaned_labels, listed, settings),
+                noise=_noise(answers, given_labels, cleaned, listed),
+                reviews=_reviews(cleaned),
             ),
             on_progress=progress.lines("scorecard", context.log.info, "step"),
         )
@@ -248,25 +250,41 @@ def _labels(cleaned_labels: StoredTable) -> "pl.DataFrame":
     return cleaned_labels.frame.select("image_uuid", "label")
 
 
-def _noise(
-    answers: "Answers",
-    given_labels: StoredTable,
-    cleaned_labels: StoredTable,
-    listed: Checkpoints,
-    settings: Settings,
-) -> "Noise":
-    """From reviews where enough of the compared images were decided, else from the baseline."""
-    from dagster_project.lib.labels.consensus import DECIDED
-    from dagster_project.lib.review.sample import choose_packet, read_packets
-    from dagster_project.lib.scorecard.noise import from_joint, from_reviews
+def _with_design(
+    answers: "Answers", cleaned_labels: StoredTable, settings: Settings
+) -> "pl.DataFrame":
+    """Cleaned labels of the compared images, and how each was drawn for the packet that is used."""
+    from dagster_project.lib.review.sample import DESIGN_SCHEMA, choose_packet, read_packets
 
     cleaned = cleaned_labels.frame.join(
         answers.image_uuid.to_frame(), on="image_uuid", how="semi", maintain_order="left"
     )
     packet = choose_packet(read_packets(settings.packets_dir), cleaned)
-    if packet is not None:
-        drawn = packet.design.select("image_uuid", "inclusion_probability")
-        cleaned = cleaned.join(drawn, on="image_uuid", how="left", maintain_order="left")
+    if packet is None:
+        return cleaned
+    design = packet.design.select(*DESIGN_SCHEMA)
+    return cleaned.join(design, on="image_uuid", how="left", maintain_order="left")
+
+
+def _reviews(cleaned: "pl.DataFrame") -> "pl.DataFrame | None":
+    """The sample of reviews, as ``sampled_differences`` takes it; None without a packet."""
+    import polars as pl
+
+    from dagster_project.lib.labels.consensus import DECIDED
+
+    if "asked" not in cleaned.columns:
+        return None
+    decided = pl.col("asked") & pl.col("status").is_in(DECIDED)
+    return cleaned.select("image_uuid", "inclusion_probability", "stratum", decided=decided)
+
+
+def _noise(
+    answers: "Answers", given_labels: StoredTable, cleaned: "pl.DataFrame", listed: Checkpoints
+) -> "Noise":
+    """From reviews where enough of the compared images were decided, else from the baseline."""
+    from dagster_project.lib.labels.consensus import DECIDED
+    from dagster_project.lib.scorecard.noise import from_joint, from_reviews
+
     found = from_reviews(given_labels.frame, cleaned, answers.classes)
     if found is not None:
         return found

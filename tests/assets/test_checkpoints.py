@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from frozen_packet import frame_of, write_packet
 from harness import CLASSES, MODEL_A, MODEL_B, Harness, with_checkpoints
 
 from dagster_project.defs import jobs
@@ -180,9 +181,20 @@ def agree(harness: Harness, from_score: float = 0.4) -> dg.RunRequest:
     return harness.request()
 
 
+def ask_half(harness: Harness) -> int:
+    """A packet that drew every second test image; how many that is."""
+    images = sorted(harness.test_images())
+    how = {"stratum": "possible/agrees/unflagged", "inclusion_probability": 0.5}
+    asked = [(uuid, uuid, "drawn") for uuid in images[::2]]
+    frame = frame_of([{"image_uuid": uuid, **how} for uuid in images])
+    write_packet(harness.settings.packets_dir / "beef", frame, asked)
+    return len(asked)
+
+
 def test_labels_that_land_make_the_scorecard_again_and_no_shard(compared: Harness) -> None:
     """The checkpoints answer at random here: rejected, and the refit goes through all the same."""
     dumped = {asset: compared.count(asset) for asset in (FOCAL, AGAIN, "test_probabilities")}
+    drawn = ask_half(compared)
     result = compared.run_request(agree(compared))
     assert result.success
     assert {asset: compared.count(asset) for asset in dumped} == dumped
@@ -197,6 +209,9 @@ def test_labels_that_land_make_the_scorecard_again_and_no_shard(compared: Harnes
         assert shown[f"top1_{name}"] == row["top1"]
     assert card["labels"]["n_changed"] > 0
     assert card["given"]["n"] == card["n"] == 60
+    sampled = card["sampled"]
+    assert (sampled["n"], sampled["n_outside"], sampled["n_decided"]) == (60, 0, drawn)
+    assert set(sampled["top1"]) == {"focal", "again"}
     check = verdicts(result)
     assert not check.passed
     assert check.metadata["focal"].value == f"REJECT: {rows['focal']['sentence']}"

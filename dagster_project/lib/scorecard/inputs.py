@@ -119,6 +119,13 @@ def _checkpoints(found: ScorecardFiles) -> Checkpoints:
             f"--baseline {wanted}: no entry of {found.checkpoints.name} has that name; it has "
             f"{some(entry.name for entry in declared.entries)}"
         )
+    levers = declared.recipe_of(wanted)
+    if levers:
+        raise InputError(
+            f"--baseline {wanted}: {found.checkpoints.name} says that it changed {some(levers)}; "
+            "levers are what differs from the baseline: list all entries against it, or leave the "
+            "option out"
+        )
     entries = (replace(entry, baseline=entry.name == wanted) for entry in declared.entries)
     return replace(declared, entries=tuple(entries))
 

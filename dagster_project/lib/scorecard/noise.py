@@ -20,6 +20,7 @@ import polars as pl
 
 from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.evidence import strata
 from dagster_project.lib.evidence.bootstrap import SEED
 from dagster_project.lib.evidence.proportion import Z95
 from dagster_project.lib.scorecard.comparison import (
@@ -96,7 +97,10 @@ def from_reviews(
     cleaned : ``image_uuid, label, status`` as of ``clean_labels``. Rows that are ``confirmed`` or
         ``corrected`` to a class count. With a column ``inclusion_probability`` pi an image stands
         for the 1/pi - 1 like it that nobody was asked about, and one without pi for none; without
-        the column all count alike, as if images had been picked for review blindly.
+        the column all count alike, as if images had been picked for review blindly. With
+        ``stratum`` and ``asked`` as well, of every image of the frame, it stands for N_h / n_h - 1
+        of its stratum: of what was asked only a part may have come back, and more of it in one
+        stratum than in another (``evidence.strata``).
     classes : (K,) names.
 
     Returns
@@ -114,8 +118,7 @@ def from_reviews(
     check_known(pairs.select("image_uuid", label="given_label"), tuple(classes), source="labels")
     check_known(pairs, tuple(classes), source="cleaned labels")
     known = "inclusion_probability" in pairs.columns
-    weight = 1 / pl.col("inclusion_probability") - 1 if known else pl.lit(1.0)
-    pairs = pairs.with_columns(weight=weight).filter(
+    pairs = pairs.join(_stood_for(cleaned), on="image_uuid", how="left").filter(
         pl.col("weight").is_finite() & (pl.col("weight") > 0)
     )
     if pairs.height < MIN_DECIDED:
@@ -127,6 +130,30 @@ def from_reviews(
     return Noise(
         tuple(classes), _shrunk(counts), rate, pairs.height, source, reviewed["image_uuid"]
     )
+
+
+def _stood_for(cleaned: pl.DataFrame) -> pl.DataFrame:
+    """``image_uuid, weight``: how many undecided images a decided one speaks for."""
+    from dagster_project.lib.labels.consensus import DECIDED
+
+    if "inclusion_probability" not in cleaned.columns:
+        return cleaned.select("image_uuid", weight=pl.lit(1.0))
+    chance = pl.col("inclusion_probability").cast(pl.Float64)
+    if not {"stratum", "asked"} <= set(cleaned.columns):
+        return cleaned.select("image_uuid", weight=1 / chance - 1)
+    rows = cleaned.sort("image_uuid").select(
+        "image_uuid",
+        "stratum",
+        chance=chance.fill_null(math.nan),
+        decided=(pl.col("asked") & pl.col("status").is_in(DECIDED)).fill_null(value=False),
+    )
+    probability, decided = rows["chance"].to_numpy(), rows["decided"].to_numpy()
+    names, number = strata.numbered(rows["stratum"], probability)
+    # who the patient is decides errors only, and none is taken of these
+    sample = strata.stratified(names, number, probability, decided, np.arange(rows.height))
+    if sample is None:
+        return cleaned.select("image_uuid", weight=1 / chance - 1)
+    return rows.select("image_uuid", weight=pl.Series(sample.weight) - 1)
 
 
 def from_joint(answers: Answers, baseline: str, *, decided: pl.Series | None = None) -> Noise:

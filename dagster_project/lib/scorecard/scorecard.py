@@ -30,6 +30,7 @@ from dagster_project.lib.scorecard.paired import compare
 from dagster_project.lib.scorecard.recipe import RecipeVerdict, judge_recipes, winners_curse
 from dagster_project.lib.scorecard.resampled import DRAWS
 from dagster_project.lib.scorecard.rule import Rule, rule_sha256
+from dagster_project.lib.scorecard.sampled import sampled_differences
 from dagster_project.lib.scorecard.verdict import judge
 from dagster_project.lib.tiers.scored_rows import rank_of_truth
 
@@ -58,6 +59,8 @@ class ScorecardInputs:
     policy : by which thresholds are fitted again for each configuration; None: they are not.
     tta : result of ``tta.tta_gain`` for the baseline; None: not asked.
     noise : which labels may be wrong, and how often; None: not estimated.
+    reviews : the sample of reviews behind cleaned labels, as ``sampled.sampled_differences`` takes
+        it; used with ``given``. None: not known.
     levers_known : False where nobody said what was changed: each configuration is then a recipe
         of its own, and no combination is proposed.
     """
@@ -69,6 +72,7 @@ class ScorecardInputs:
     policy: TierPolicy | None = None
     tta: Mapping[str, Any] | None = None
     noise: Noise | None = None
+    reviews: pl.DataFrame | None = None
     levers_known: bool = True
 
 
@@ -109,7 +113,8 @@ def make_scorecard(
     :func:`chance_reach`), ``between_runs`` (:func:`between_runs`); ``recipes``;
     ``winners_curse``; ``composition`` (null unless ``levers_known``); ``noise`` (``source``,
     ``rate``, ``n``, ``limits``, ``flips``) or null; ``given`` (``n``, ``n_patients``, ``configs``,
-    ``comparisons``, ``differs``) or null; ``tta`` or null. What is undefined is null.
+    ``comparisons``, ``differs``) or null; ``sampled`` (``sampled.sampled_differences``) or null;
+    ``tta`` or null. What is undefined is null.
 
     Raises
     ------
@@ -136,6 +141,7 @@ def make_scorecard(
         else None,
         "noise": _noise(inputs, found, steps),
         "given": _given(inputs, found, compared, steps),
+        "sampled": _sampled(inputs),
         "tta": inputs.tta,
     }
     plain: dict[str, Any] = json.loads(json.dumps(card, allow_nan=False))
@@ -326,6 +332,14 @@ def _noise(inputs: ScorecardInputs, found: _Judged, steps: _Steps) -> dict[str, 
     noise = inputs.noise
     told = {"source": noise.source, "rate": noise.rate, "n": noise.n, "limits": LIMITS}
     return {**told, "flips": flips}
+
+
+def _sampled(inputs: ScorecardInputs) -> dict[str, Any] | None:
+    if inputs.given is None or inputs.reviews is None:
+        return None
+    return sampled_differences(
+        inputs.answers, inputs.checkpoints.baseline, inputs.given, inputs.reviews
+    )
 
 
 def _given(

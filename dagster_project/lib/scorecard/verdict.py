@@ -68,7 +68,8 @@ def least_half_width(n_patients: int) -> float:
 
     The upper 97.5 % limit of a share of which none was seen, 1 - 0.025^(1/n) (Clopper and Pearson,
     Biometrika 26:404, 1934; the "rule of three" at 95 %: Hanley and Lippman-Hand, JAMA 249:1743,
-    1983). A patient takes at most his share of a recall with him. 1.0 without patients.
+    1983), where a patient takes at most 1/n of the recall with him. With unequal numbers of images
+    it is right as long as those with many are lost no more often than others. 1.0 without patients.
 
     >>> [round(least_half_width(n), 3) for n in (1, 12, 36, 500)]
     [0.975, 0.265, 0.097, 0.007]
@@ -202,8 +203,8 @@ def _rejected(comparison: Comparison, fallen: Sequence[ClassDifference], rule: R
     gain = comparison.differences["balanced_accuracy"].estimate
     beside = "" if gain is None else f" (balanced accuracy {points(gain)})"
     return (
-        f"Recall falls by more than the {_plain(100 * rule.recall_drop)} points allowed, beyond "
-        f"chance, in {listed(each)}; the averages do not outweigh that{beside}."
+        f"Recall falls beyond chance, and by more than the {_plain(100 * rule.recall_drop)} points "
+        f"allowed, in {listed(each)}; the averages do not outweigh that{beside}."
     )
 
 
@@ -240,7 +241,7 @@ def _neutral(
     parts = [_capital(_gain(comparison))]
     if failing:
         ends = [_end(comparison, measure, rule) for measure in failing]
-        parts.append(f"beyond the margin at the bad end of the interval: {listed(ends)}")
+        parts.append(f"not within the margin at the bad end of the interval: {listed(ends)}")
     if unclear:
         each = [f"{c.name} ({_change(c)}, {_doubt(c)})" for c in unclear]
         parts.append(

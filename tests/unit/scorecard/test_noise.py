@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -76,6 +77,30 @@ def test_a_review_stands_for_those_like_it_that_nobody_was_asked_about() -> None
     assert found.rate == pytest.approx(40 / (50 * 9 + 40))
     assert found.decided.len() == 100
     assert "weighted" in found.source
+
+
+def test_what_came_back_of_a_stratum_stands_for_all_of_it() -> None:
+    """Half of the right ones came back, all of the wrong ones: 1/pi alone would not know."""
+    given, cleaned = reviews(
+        ("acne", "acne", "confirmed", 40),
+        ("acne", "acne", "given", 159),
+        ("acne", "acne", "confirmed", 1),
+        ("acne", "warts", "corrected", 40),
+        ("acne", "acne", "given", 10),
+    )
+    agrees, contradicts = "possible/agrees/clear", "possible/contradicts/clear"
+    design: dict[str, list[Any]] = {
+        "inclusion_probability": [80 / 200] * 200 + [40 / 50] * 50,
+        "stratum": [agrees] * 200 + [contradicts] * 50,
+        # the last confirmed one was asked by another packet, and stands for nobody here
+        "asked": [True] * 80 + [False] * 120 + [True] * 40 + [False] * 10,
+    }
+    cleaned = cleaned.with_columns(**{name: pl.Series(column) for name, column in design.items()})
+    found = from_reviews(given, cleaned.sample(fraction=1, shuffle=True, seed=1), CLASSES)
+    assert found is not None
+    assert found.n == 80
+    assert found.rate == pytest.approx(40 * (50 / 40 - 1) / (160 + 10))
+    assert found.decided.len() == 81
 
 
 def test_reviews_are_joined_by_id() -> None:

@@ -172,6 +172,20 @@ def test_both_labels_stand_side_by_side(note: str, whole: Made) -> None:
     assert whole[0]["noise"]["flips"][1]["sentence"] in section
 
 
+def test_what_partial_reviews_do_to_a_comparison_is_said_and_where_possible_shown(
+    note: str, whole: Made
+) -> None:
+    section = note.partition("## Label noise")[2].partition("## ")[0]
+    assert "favour the model whose suspicions were reviewed" in section
+    assert "How large that is here is not estimated" in section
+    row = {"given": 0.02, "overwritten": -0.01, "estimate": 0.018, "low": -0.004, "high": 0.04}
+    sampled = {"n": 600, "n_outside": 3, "n_decided": 80, "top1": {"focal": row}}
+    shown = words.scorecard_note(whole[0] | {"sampled": sampled})
+    assert "| `focal` | +2.0 | -1.0 | +1.8 (-0.4 to +4.0) |" in shown
+    assert "weighs the 80 decided reviews" in shown
+    assert "not estimated: it takes" not in shown
+
+
 def test_names_cannot_break_a_table(note: str) -> None:
     assert "tinea \\| of the feet" in note
     for block in note.split("\n\n"):

@@ -92,6 +92,20 @@ def test_the_same_table_on_given_labels_stands_beside_with_the_verdicts_that_dif
     assert given["differs"][-1]["config"] == "collapsed"
 
 
+def test_a_sample_of_reviews_says_what_overwriting_made_of_a_difference() -> None:
+    reviews = labels().select(
+        "image_uuid", inclusion_probability=1.0, stratum=pl.lit("certain"), decided=True
+    )
+    inputs = ScorecardInputs(answers(), checkpoints(), given=mistaken(), reviews=reviews)
+    card = card_of(inputs)
+    # all of them reviewed: the labels in force are the truth
+    for name in NAMES[1:]:
+        found = card["sampled"]["top1"][name]
+        change = card["comparisons"][name]["differences"]["top1"]["estimate"]
+        assert found["estimate"] == pytest.approx(change) == found["overwritten"]
+    assert card_of(replace(inputs, reviews=None))["sampled"] is None
+
+
 def relabel(found: Answers, other: pl.DataFrame) -> Answers:
     return replace(found, true=np.array([CLASSES.index(name) for name in other["label"]]))
 

@@ -142,6 +142,18 @@ def test_another_baseline_turns_the_comparison_round(run: Run, given: Path) -> N
     assert card["comparisons"]["baseline"]["differences"]["top1"]["estimate"] < 0
 
 
+def test_a_baseline_with_levers_of_its_own_is_refused_on_the_command_line_too(
+    run: Run, given: Path
+) -> None:
+    listed = (given / "checkpoints.toml").read_text().replace("baseline = true\n", "")
+    Path("listed.toml").write_text(listed)
+    options = ["--checkpoints", "listed.toml", "--out", "card"]
+    code, _, err = run(*two(given), "--baseline", "focal", *options)
+    assert code == 2
+    assert "--baseline focal: listed.toml says that it changed 'focal_loss'" in err
+    assert run(*two(given), "--baseline", "baseline", *options)[0] == 0
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_noise_is_what_the_reviews_show_where_the_labels_say_which_there_were(
     run: Run, given: Path

@@ -33,9 +33,9 @@ def test_a_collapse_rejects_whatever_the_averages_say() -> None:
     found = judge(comparison(gain=0.05, classes=[recall("acne", 0.1), eczema]), RULE)
     assert (found.word, found.fallen) == ("REJECT", ("eczema",))
     assert found.sentence == (
-        "Recall falls by more than the 10 points allowed, beyond chance, in eczema 71.8 % → 23.7 % "
-        "(-48.1 points, adjusted p < 0.001); the averages do not outweigh that (balanced accuracy "
-        "+5.0 points)."
+        "Recall falls beyond chance, and by more than the 10 points allowed, in eczema 71.8 % → "
+        "23.7 % (-48.1 points, adjusted p < 0.001); the averages do not outweigh that (balanced "
+        "accuracy +5.0 points)."
     )
 
 
@@ -75,7 +75,7 @@ def test_a_limit_on_its_margin_or_unknown_is_no_evidence_for_keeping(
 ) -> None:
     found = judge(comparison(measures={measure: bad}, classes=SAFE), RULE)
     assert found.word == "NEUTRAL"
-    assert f"beyond the margin at the bad end of the interval: {says}" in found.sentence
+    assert f"not within the margin at the bad end of the interval: {says}" in found.sentence
 
 
 @pytest.mark.parametrize(
