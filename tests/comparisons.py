@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from dagster_project.lib.scorecard.comparison import (
     MEASURES,
@@ -34,8 +35,9 @@ def recall(
     after = None if estimate is None else before + estimate
     d = difference(estimate, half)
     d = Difference(d.estimate, d.low, d.high, None, p_holm)
-    method = None if p_holm is None else "normal"
-    return ClassDifference(name, 3 * n_patients, n_patients, before, after, d, method, p_holm)  # type: ignore[arg-type]
+    method: Literal["normal"] | None = None if p_holm is None else "normal"
+    n = (3 * n_patients, n_patients, n_patients)
+    return ClassDifference(name, *n, before, after, d, method, p_holm)
 
 
 def comparison(

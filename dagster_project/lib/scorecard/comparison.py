@@ -43,6 +43,8 @@ class ClassDifference:
     Attributes
     ----------
     n, n_patients : images labelled so, and their patients.
+    n_effective : how many patients with equally many images they are worth, (sum m)^2 / sum m^2
+        for m images a patient (Kish, Survey Sampling, 1965, section 8.2); 0 without an image.
     baseline, recall : recalls in [0, 1]; None without an image.
     method : how ``difference.p`` was found; None where no patient differs.
     p_holm : adjusted over all classes of this comparison (Holm 1979); None without ``p``.
@@ -51,6 +53,7 @@ class ClassDifference:
     name: str
     n: int
     n_patients: int
+    n_effective: float
     baseline: float | None
     recall: float | None
     difference: Difference

@@ -217,6 +217,7 @@ def _per_class(
     before, after = (class_counts(of, answers.true, k) for of in (base, config))
     differences = _sums(config.right.astype(np.int64) - base.right, cells.of)
     patients = np.bincount(cells.group, minlength=k)
+    squares = np.bincount(cells.group, np.bincount(cells.of) ** 2, minlength=k)
     tests = [sign_test(differences[cells.group == at], int(patients[at])) for at in range(k)]
     adjusted = holm([test.p for test in tests])
     found = []
@@ -228,6 +229,7 @@ def _per_class(
                 name=name,
                 n=n,
                 n_patients=int(patients[at]),
+                n_effective=n**2 / float(squares[at]) if n else 0.0,
                 baseline=float(before.recall[at]) if n else None,
                 recall=float(after.recall[at]) if n else None,
                 difference=_difference(change, spread.recalls[at], tests[at]),

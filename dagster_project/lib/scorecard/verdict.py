@@ -63,13 +63,13 @@ def judge(comparison: Comparison, rule: Rule) -> Verdict:
     return Verdict("NEUTRAL", _neutral(comparison, failing, unclear, rule), *names)
 
 
-def least_half_width(n_patients: int) -> float:
+def least_half_width(n_patients: float) -> float:
     """How far a recall can have fallen although no patient of ``n_patients`` was seen to lose.
 
     The upper 97.5 % limit of a share of which none was seen, 1 - 0.025^(1/n) (Clopper and Pearson,
     Biometrika 26:404, 1934; the "rule of three" at 95 %: Hanley and Lippman-Hand, JAMA 249:1743,
-    1983), where a patient takes at most 1/n of the recall with him. With unequal numbers of images
-    it is right as long as those with many are lost no more often than others. 1.0 without patients.
+    1983), where a patient takes at most 1/n of the recall with him: with unequal numbers of images
+    n is the effective number of patients. 1.0 without patients.
 
     >>> [round(least_half_width(n), 3) for n in (1, 12, 36, 500)]
     [0.975, 0.265, 0.097, 0.007]
@@ -86,7 +86,7 @@ def lower_recall(found: ClassDifference) -> float | None:
     estimate, low = found.difference.estimate, found.difference.low
     if estimate is None or low is None or math.isnan(estimate) or math.isnan(low):
         return None
-    return min(low, estimate - least_half_width(found.n_patients))
+    return min(low, estimate - least_half_width(found.n_effective))
 
 
 def _above(value: float | None, bound: float) -> bool:

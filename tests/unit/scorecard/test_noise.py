@@ -164,7 +164,7 @@ def measured(found: Answers, config: str, half: float) -> Comparison:
         p = 1e-6 if step else None
         d = difference(step, half)
         n = int((found.true == at).sum())
-        classes.append(ClassDifference(name, n, n, before[at], after[at], d, "normal", p))
+        classes.append(ClassDifference(name, n, n, n, before[at], after[at], d, "normal", p))
     return Comparison("base", config, measures, tuple(classes))
 
 

@@ -31,6 +31,7 @@ def test_seven_images_of_four_patients_counted_by_hand() -> None:
     assert a.difference.z == pytest.approx(1 / np.sqrt(5))  # +2 and -1
     assert a.difference.p == 1.0  # of +-2 +-1 every sum is at least 1 from 0
     assert (b.n_patients, b.difference.z, b.difference.p) == (3, -1, 1)
+    assert a.n_effective == 3**2 / (2**2 + 1**2)  # a patient with two images, one with one
     assert a.method == b.method == "sign_flips"
     assert list(found.differences) == list(MEASURES)
 
@@ -122,6 +123,7 @@ def test_a_class_without_an_image_is_there_and_undefined() -> None:
     answers = answers_of([0, 0], {"old": answering([0, 0], 2), "new": answering([1, 1], 2)})
     found = compare(answers, "old")["new"].per_class[1]
     assert (found.n, found.n_patients, found.baseline, found.recall) == (0, 0, None, None)
+    assert found.n_effective == 0
     assert (found.difference.estimate, found.difference.low, found.p_holm) == (None, None, None)
 
 

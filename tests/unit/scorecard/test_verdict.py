@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import replace
 
@@ -134,6 +135,9 @@ def test_the_least_half_width_is_the_exact_limit_of_a_share_never_seen() -> None
         share = least_half_width(n)
         assert (1 - share) ** n == pytest.approx(0.025)
     assert least_half_width(0) == 1.0
+    # two of whose twenty patients have most of the images: worth fewer
+    few = dataclasses.replace(recall("acne", half=0.0, n_patients=20), n_effective=4.0)
+    assert lower_recall(few) == pytest.approx(-least_half_width(4))
     assert lower_recall(recall("acne", 0.3, half=0.01, n_patients=20)) == pytest.approx(
         0.1316, abs=1e-4
     )
