@@ -46,6 +46,8 @@ def compared(fitted: Harness) -> Harness:
 def test_a_fault_in_the_list_is_told_when_the_definitions_load(harness: Harness) -> None:
     with pytest.raises(InputError, match=r"checkpoints.toml, checkpoint 1 \(focal\), key model"):
         with_checkpoints(harness, '[[checkpoint]]\nname = "focal"\n')
+    with pytest.raises(InputError, match="'test_probabilities' is the folder of an asset"):
+        with_checkpoints(harness, '[[checkpoint]]\nname = "test_probabilities"\nmodel = "m"\n')
 
 
 def test_checkpoints_are_synced_by_content_and_the_model_in_service_stays(
