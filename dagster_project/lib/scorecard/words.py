@@ -64,7 +64,17 @@ def verdict_lines(card: Card) -> list[str]:
     if not rows:
         return [f"only the baseline {card['baseline']}: nothing is compared"]
     width = max(len(row["config"]) for row in rows)
-    return [f"{row['config']:<{width}}  {row['verdict']:<7}  {_sentence(row)}" for row in rows]
+    lines = [f"{row['config']:<{width}}  {row['verdict']:<7}  {_sentence(row)}" for row in rows]
+    return [*lines, *copy_notes(card)]
+
+
+def copy_notes(card: Card) -> list[str]:
+    """A sentence for each configuration that is another one under a second name."""
+    return [
+        f"{_cell(name)} answers every image exactly as {_cell(first)}: the same weights under two "
+        "names, which count neither as a run of a recipe nor as a try."
+        for name, first in card["copies"].items()
+    ]
 
 
 def _decision(card: Card, others: Sequence[Card]) -> str:
@@ -91,7 +101,8 @@ def _decision(card: Card, others: Sequence[Card]) -> str:
     head = ("configuration", "checkpoint", "recipe", "balanced accuracy, points (95 %)",
             "recall falls in", "a fall is not excluded in")  # fmt: skip
     against = f"{headline}. Against {_name(card['baseline'])}, by the [rule](#the-rule)."
-    return "\n\n".join([against, _table(head, rows), recipes])
+    copied = [f"**{note}**" for note in copy_notes(card)]
+    return "\n\n".join([against, _table(head, rows), *copied, recipes])
 
 
 def _recipe_word(row: Card) -> str:
