@@ -89,6 +89,16 @@ def test_checkpoints_are_synced_by_content_and_the_model_in_service_stays(
     assert passed == {"focal": False, "again": True}
 
 
+def test_a_checkpoint_that_was_not_dumped_is_named_with_what_to_materialize(
+    fitted: Harness,
+) -> None:
+    result = with_checkpoints(fitted).run_job("scorecard_job", assets=["temperature"])
+    (failed,) = [e for e in result.all_events if e.is_step_failure]
+    assert failed.step_failure_data.error is not None
+    told = failed.step_failure_data.error.to_string()
+    assert any(f"materialize {asset} first" in told for asset in (FOCAL, AGAIN)), told
+
+
 def test_without_a_checkpoint_ticks_say_nothing_of_a_scorecard(fitted: Harness) -> None:
     for made in (fitted, with_checkpoints(fitted, "[rule]\nrecall_drop = 0.2\n")):
         request = land(made, n=2 if made is fitted else 3)
