@@ -14,6 +14,7 @@ import dagster as dg
 
 from dagster_project.defs import model, probabilities
 from dagster_project.defs.parquet_io import asset_key
+from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.scorecard.checkpoints import Checkpoints, read_checkpoints
 from dagster_project.settings import Settings
 
@@ -41,7 +42,20 @@ def configured(settings: Settings) -> Checkpoints:
 
 
 def build_lineages(checkpoints: Checkpoints, settings: Settings) -> Lineages:
-    """``<name>/model_artifact`` and ``<name>/test_probabilities`` of each entry, with checks."""
+    """``<name>/model_artifact`` and ``<name>/test_probabilities`` of each entry, with checks.
+
+    Raises
+    ------
+    InputError
+        A name whose tables would lie among the shards of the model in service: whoever retires
+        the entry and deletes its folder would delete those.
+    """
+    taken = set(probabilities.DUMPS.values()) & {entry.name for entry in checkpoints.entries}
+    if taken:
+        raise InputError(
+            f"checkpoints, key name: {some(sorted(taken))} is the folder of an asset of the model "
+            "in service; take another name"
+        )
     assets: list[dg.AssetsDefinition] = []
     checks: list[dg.AssetChecksDefinition] = []
     for entry in checkpoints.entries:

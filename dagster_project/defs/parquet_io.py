@@ -57,8 +57,13 @@ class ParquetIOManager(dg.UPathIOManager):
     def load_from_path(self, context: dg.InputContext, path: "UPath") -> StoredTable:
         """Load one table; a missing file fails the run."""
         from dagster_project.lib import tables
+        from dagster_project.lib.errors import InputError
 
-        return StoredTable(tables.read_arrow(Path(str(path))), context.asset_key.path[-1])
+        found = Path(str(path))
+        if not found.is_file():
+            asset = context.asset_key.to_user_string()
+            raise InputError(f"{found}: no such file; materialize {asset} first")
+        return StoredTable(tables.read_arrow(found), context.asset_key.path[-1])
 
     def load_input(self, context: dg.InputContext) -> Any:
         """As the base class, but all partitions are a mapping even if there is only one."""

@@ -217,11 +217,14 @@ def build_checks(assets: list[dg.AssetsDefinition]) -> list[dg.AssetChecksDefini
 
 
 def _summary(card: Mapping[str, Any], judged: list[Any], rejected: list[str]) -> str:
+    from dagster_project.lib.scorecard.words import copy_notes
+
     if not judged:
         return "no checkpoint beside the model in service is listed: nothing is compared"
     words = [f"{row['config']} {row['verdict']}" for row in judged]
     said = f"against {card['baseline']}: {', '.join(words)}"
-    return f"rejected: {', '.join(rejected)}; {said}" if rejected else said
+    told = f"rejected: {', '.join(rejected)}; {said}" if rejected else said
+    return ". ".join([told, *copy_notes(card)])
 
 
 def _tables(

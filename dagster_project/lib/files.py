@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,25 +67,43 @@ def replace_folder(path: Path) -> Iterator[Path]:
     with _beside(path, Path.mkdir) as temp:
         yield temp
         _fsync_tree(temp)
-        old = _put_aside(path)
-        if old.exists():  # a killed process left it; its renames come first, or ``path`` is ``old``
+        with _swapping(path):
+            old = _put_aside(path)
+            if old.exists():  # a killed one left it; its renames come first, or ``path`` is ``old``
+                fsync(path.parent)
+                shutil.rmtree(old, ignore_errors=True)
+            try:
+                if path.exists():
+                    path.rename(old)
+                temp.rename(path)
+            finally:
+                _restore(path)
             fsync(path.parent)
             shutil.rmtree(old, ignore_errors=True)
-        try:
-            if path.exists():
-                path.rename(old)
-            temp.rename(path)
-        finally:
-            restore_folder(path)
-        fsync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def restore_folder(path: Path) -> None:
     """Move back what a killed :func:`replace_folder` had put aside, if ``path`` is not there."""
+    if _put_aside(path).exists():
+        with _swapping(path):
+            _restore(path)
+
+
+def _restore(path: Path) -> None:
     old = _put_aside(path)
     if old.exists() and not path.exists():
         old.rename(path)
+
+
+@contextmanager
+def _swapping(path: Path) -> Iterator[None]:
+    """One process at a time: what another has put aside for a moment is not a killed one's."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # no such folder yet, or a network file system without locks
+            folder = os.open(path.parent, os.O_RDONLY)
+            stack.callback(os.close, folder)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
 
 
 def point(link: Path, target: str) -> None:
@@ -190,14 +208,20 @@ def replaceable(out: Path, ours: Callable[[Path], Collection[str]], maker: str) 
         working folder, or a mount point.
     """
     out = out.resolve()
+    with _swapping(out):
+        _check_replaceable(out, ours, maker)
+    return out
+
+
+def _check_replaceable(out: Path, ours: Callable[[Path], Collection[str]], maker: str) -> None:
     if Path.cwd().is_relative_to(out) or out.is_mount():
         raise InputError(
             f"{out}: the working folder or a mount point cannot be replaced; "
             "pass --out a folder inside it"
         )
-    restore_folder(out)
+    _restore(out)
     if not out.exists():
-        return out
+        return
     if not out.is_dir():
         raise InputError(f"{out}: is a file, a folder is needed; pass another --out")
     foreign = sorted({path.name for path in out.iterdir()} - set(ours(out)))
@@ -205,7 +229,6 @@ def replaceable(out: Path, ours: Callable[[Path], Collection[str]], maker: str) 
         raise InputError(
             f"{out}: holds {some(foreign)}, not written by {maker}; pass another --out folder"
         )
-    return out
 
 
 def _put_aside(path: Path) -> Path:

@@ -47,6 +47,8 @@ def compared(fitted: Harness) -> Harness:
 def test_a_fault_in_the_list_is_told_when_the_definitions_load(harness: Harness) -> None:
     with pytest.raises(InputError, match=r"checkpoints.toml, checkpoint 1 \(focal\), key model"):
         with_checkpoints(harness, '[[checkpoint]]\nname = "focal"\n')
+    with pytest.raises(InputError, match="'test_probabilities' is the folder of an asset"):
+        with_checkpoints(harness, '[[checkpoint]]\nname = "test_probabilities"\nmodel = "m"\n')
 
 
 def test_checkpoints_are_synced_by_content_and_the_model_in_service_stays(
@@ -86,6 +88,16 @@ def test_checkpoints_are_synced_by_content_and_the_model_in_service_stays(
     again = job.execute_in_process(instance=listed.instance, raise_on_error=False)
     passed = {e.asset_key.path[0]: e.passed for e in again.get_asset_check_evaluations()}
     assert passed == {"focal": False, "again": True}
+
+
+def test_a_checkpoint_that_was_not_dumped_is_named_with_what_to_materialize(
+    fitted: Harness,
+) -> None:
+    result = with_checkpoints(fitted).run_job("scorecard_job", assets=["temperature"])
+    (failed,) = [e for e in result.all_events if e.is_step_failure]
+    assert failed.step_failure_data.error is not None
+    told = failed.step_failure_data.error.to_string()
+    assert any(f"materialize {asset} first" in told for asset in (FOCAL, AGAIN)), told
 
 
 def test_without_a_checkpoint_ticks_say_nothing_of_a_scorecard(fitted: Harness) -> None:

@@ -435,3 +435,19 @@ def test_a_folder_that_was_put_aside_never_covers_a_newer_one(tmp_path: Path) ->
         (tmp_path / name).mkdir(parents=True)
     files.restore_folder(tmp_path / "f")
     assert names(tmp_path / "f") == ["new"]
+
+
+def test_runs_that_replace_one_folder_at_once_all_succeed(tmp_path: Path) -> None:
+    out = tmp_path / "f"
+
+    def replace(number: int) -> None:
+        for _ in range(25):
+            assert files.replaceable(out, lambda _: ["made"], "a test") == out
+            with files.replace_folder(out) as temp:
+                (temp / "made").write_text(str(number))
+
+    with ThreadPoolExecutor(4) as pool:  # each opens its own lock, as processes do
+        for done in [pool.submit(replace, number) for number in range(4)]:
+            done.result(60)
+    assert names(out) == ["made"]
+    assert names(tmp_path) == ["f"]

@@ -17,13 +17,17 @@ from dagster_project.lib.errors import InputError, some, unknown_class
 from dagster_project.lib.labels.names import folded
 
 
-def read_labels(path: Path, classes: Sequence[str] | None = None) -> pl.DataFrame:
+def read_labels(
+    path: Path, classes: Sequence[str] | None = None, *, gaps: bool = False
+) -> pl.DataFrame:
     """Read the label file of ``--labels``.
 
     Parameters
     ----------
     path : CSV or parquet with the columns ``image_uuid, label``; others are left out.
     classes : (K,) known class names; None takes every name.
+    gaps : an empty label is no label, as cleaned labels have them of images that nobody can use;
+        else it is a fault.
 
     Returns
     -------
@@ -39,7 +43,7 @@ def read_labels(path: Path, classes: Sequence[str] | None = None) -> pl.DataFram
     frame = frame.select(
         tables.ROW, text_ids(path.name, frame["image_uuid"]), pl.col("label").cast(pl.String)
     )
-    for column in ("image_uuid", "label"):
+    for column in ("image_uuid",) if gaps else ("image_uuid", "label"):
         empty = frame.filter(pl.col(column).is_null())
         if empty.height:
             row = empty[tables.ROW][0]

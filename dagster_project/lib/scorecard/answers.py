@@ -144,6 +144,31 @@ def relabelled(answers: Answers, labels: pl.DataFrame) -> Answers:
     )
 
 
+def copies(answers: Answers, baseline: str) -> dict[str, str]:
+    """Configuration -> the one before it that answers every image exactly alike; others are absent.
+
+    The baseline counts as the first of all. Two trainings do not agree to the last bit: these are
+    the same weights under two names, and no second try of anything.
+
+    >>> from types import SimpleNamespace as Like
+    >>> one, other = np.array([[0.5, 0.2]]), np.array([[0.5, 0.3]])
+    >>> copies(Like(probs={"a": one, "b": other, "c": one.copy()}), "c")
+    {'a': 'c'}
+    """
+    found: dict[str, str] = {}
+    distinct = [baseline]
+    for name, values in answers.probs.items():
+        if name == baseline:
+            continue
+        same = (first for first in distinct if np.array_equal(answers.probs[first], values))
+        first = next(same, None)
+        if first is None:
+            distinct.append(name)
+        else:
+            found[name] = first
+    return found
+
+
 def _check_same(
     first_name: str,
     first: ProbabilityTable,

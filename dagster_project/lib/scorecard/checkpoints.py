@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 import tomllib
 from collections import Counter
@@ -238,7 +239,7 @@ def _check_beside(where: str, entry: Checkpoint, before: Collection[Checkpoint])
     for other in before:
         if other.name == entry.name:
             raise InputError(f"{where}, key name: an entry before it has that name; take another")
-        if other.model == entry.model:
+        if _place(other.model) == _place(entry.model):
             raise InputError(
                 f"{where}, key model: {_shown(entry.model)} is that of {other.name}; keep one entry"
             )
@@ -252,6 +253,11 @@ def _check_beside(where: str, entry: Checkpoint, before: Collection[Checkpoint])
                 f"{where}, key seed: {other.name} is a run of the same levers with seed "
                 f"{entry.seed}; a repeat has another seed (leave it out where it is not known)"
             )
+
+
+def _place(model: str) -> str:
+    """One spelling of a place: ``s3://b/x`` and ``s3://b/x/`` are one, and so is ``a/../b``."""
+    return model.rstrip("/") if "://" in model else os.path.normpath(model)
 
 
 def _rule(path: Path, given: object) -> Rule:

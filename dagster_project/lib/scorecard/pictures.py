@@ -49,9 +49,10 @@ class _Look(NamedTuple):
         return "white" if self.hollow else self.colour
 
 
+_NOT_EXCLUDED = "a fall beyond the margin is not excluded\n(by its interval, or for few patients)"
 _LOOKS: Mapping[str, _Look] = {
     "fallen": _Look("v", house.WRONG, "falls by more than the rule allows, beyond chance"),
-    "unclear": _Look("o", house.POSSIBLE, "a fall beyond the margin is not excluded", hollow=True),
+    "unclear": _Look("o", house.POSSIBLE, _NOT_EXCLUDED, hollow=True),
     "risen": _Look("^", house.CERTIFIED, "rises beyond chance (Holm)"),
     "steady": _Look("o", house.CONFIDENT, "neither"),
 }
@@ -84,6 +85,7 @@ def recall_change_png(card: Mapping[str, Any]) -> bytes:
     for axes, name in zip(grid, names, strict=False):
         _change_panel(axes, card, name, panels[name])
         axes.set_xlim(*ends)
+        _cut(axes, panels[name], ends)
         axes.tick_params(axis="x", labelbottom=True, labelsize=8)
         axes.set_xlabel(f"points against {_short(card['baseline'])}", fontsize=8)
     for axes in grid[len(names) :]:
@@ -208,6 +210,19 @@ def _change_panel(
     axes.grid(visible=False, axis="y")
     # to the right, where a long name runs over the names of classes and not out of the picture
     axes.set_title(f"{_short(name)}: {judged['verdict']}", fontsize=9, loc="right")
+
+
+def _cut(axes: Any, rows: Sequence[Mapping[str, Any]], ends: tuple[float, float]) -> None:
+    """An arrow head where an interval goes on beyond the axis."""
+    for key, end, marker, sign in (("low", ends[0], "<", -1), ("high", ends[1], ">", 1)):
+        reached = [row["difference"][key] for row in rows]
+        y = [
+            at
+            for at, value in enumerate(reached, start=1)
+            if value is not None and sign * 100 * value > sign * end
+        ]
+        if y:
+            axes.plot([end] * len(y), y, marker, color=house.INK, markersize=4, clip_on=False)
 
 
 def _summary_row(axes: Any, card: Mapping[str, Any], name: str) -> None:

@@ -21,7 +21,7 @@ from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.evidence.bootstrap import SEED
 from dagster_project.lib.evidence.proportion import Z95
 from dagster_project.lib.progress import OnProgress, silent
-from dagster_project.lib.scorecard.answers import relabelled
+from dagster_project.lib.scorecard.answers import copies, relabelled
 from dagster_project.lib.scorecard.checkpoints import DEPLOYED
 from dagster_project.lib.scorecard.composition import composition
 from dagster_project.lib.scorecard.measures import measures
@@ -80,10 +80,16 @@ class ScorecardInputs:
 class _Judged:
     """All configurations on one set of labels."""
 
+    copies: dict[str, str]
     measures: dict[str, dict[str, Any]]
     comparisons: dict[str, Comparison]
     verdicts: dict[str, Verdict]
     chance: dict[str, list[float | None]]
+
+    @property
+    def tried(self) -> dict[str, Comparison]:
+        """What was tried: a copy of another configuration is no second try."""
+        return {name: row for name, row in self.comparisons.items() if name not in self.copies}
 
 
 def make_scorecard(
@@ -110,7 +116,8 @@ def make_scorecard(
     ``seed``); ``configs``, in order: the measures, ``verdict``, ``sentence``,
     ``unclear``, ``fallen`` (null for the baseline), ``changed``, ``seed``, ``recipe``;
     ``comparisons``: configuration -> ``differences``, ``per_class`` (with ``chance``:
-    :func:`chance_reach`), ``between_runs`` (:func:`between_runs`); ``recipes``;
+    :func:`chance_reach`), ``between_runs`` (:func:`between_runs`); ``recipes``; ``copies``
+    (``answers.copies``: they count neither as a run of a recipe nor as a try);
     ``winners_curse``; ``composition`` (null unless ``levers_known``); ``noise`` (``source``,
     ``rate``, ``n``, ``limits``, ``flips``) or null; ``given`` (``n``, ``n_patients``, ``configs``,
     ``comparisons``, ``differs``) or null; ``sampled`` (``sampled.sampled_differences``) or null;
@@ -135,8 +142,9 @@ def make_scorecard(
         "configs": _configs(inputs, found, recipes),
         "comparisons": _comparisons(found, inputs.checkpoints.rule, recipes),
         "recipes": [asdict(recipe) for recipe in recipes],
-        "winners_curse": winners_curse(found.comparisons) if found.comparisons else None,
-        "composition": composition(inputs.checkpoints, found.comparisons, found.verdicts)
+        "copies": found.copies,
+        "winners_curse": winners_curse(found.tried) if found.comparisons else None,
+        "composition": composition(inputs.checkpoints, found.tried, found.verdicts)
         if inputs.levers_known and found.comparisons
         else None,
         "noise": _noise(inputs, found, steps),
@@ -231,6 +239,7 @@ def _judged(
     comparisons = compare(answers, baseline, **compared)
     steps.next("compared")
     return _Judged(
+        copies=copies(answers, baseline),
         measures=measured,
         comparisons=comparisons,
         verdicts={name: judge(found, rule) for name, found in comparisons.items()},
@@ -312,7 +321,11 @@ def _comparisons(found: _Judged, rule: Rule, recipes: Sequence[RecipeVerdict]) -
 
 
 def _recipes(inputs: ScorecardInputs, found: _Judged) -> list[RecipeVerdict]:
-    balanced = {name: row["balanced_accuracy"] for name, row in found.measures.items()}
+    balanced = {
+        name: row["balanced_accuracy"]
+        for name, row in found.measures.items()
+        if name not in found.copies
+    }
     return judge_recipes(inputs.checkpoints, balanced, found.verdicts, inputs.checkpoints.rule)
 
 

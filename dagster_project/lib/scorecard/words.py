@@ -71,7 +71,17 @@ def verdict_lines(card: Card) -> list[str]:
     if not rows:
         return [f"only the baseline {card['baseline']}: nothing is compared"]
     width = max(len(row["config"]) for row in rows)
-    return [f"{row['config']:<{width}}  {row['verdict']:<7}  {_sentence(row)}" for row in rows]
+    lines = [f"{row['config']:<{width}}  {row['verdict']:<7}  {_sentence(row)}" for row in rows]
+    return [*lines, *copy_notes(card)]
+
+
+def copy_notes(card: Card) -> list[str]:
+    """A sentence for each configuration that is another one under a second name."""
+    return [
+        f"{_cell(name)} answers every image exactly as {_cell(first)}: the same weights under two "
+        "names, which count neither as a run of a recipe nor as a try."
+        for name, first in card["copies"].items()
+    ]
 
 
 def _decision(card: Card, others: Sequence[Card]) -> str:
@@ -98,7 +108,8 @@ def _decision(card: Card, others: Sequence[Card]) -> str:
     head = ("configuration", "checkpoint", "recipe", "balanced accuracy, points (95 %)",
             "rejected for a fall in", "a fall is not excluded in")  # fmt: skip
     against = f"{headline}. Against {_name(card['baseline'])}, by the [rule](#the-rule)."
-    return "\n\n".join([against, _table(head, rows), recipes])
+    copied = [f"**{note}**" for note in copy_notes(card)]
+    return "\n\n".join([against, _table(head, rows), *copied, recipes])
 
 
 def _recipe_word(row: Card) -> str:
@@ -515,9 +526,9 @@ def _rule(card: Card) -> str:
         f"an adjusted p (Holm, over the classes) below {rule['alpha']:g}, whatever the averages "
         "say.\n"
         "- **KEEP** when balanced accuracy is up beyond noise (its lower limit is above 0) and "
-        f"nothing else is worse by more than its margin: top-1 {100 * margins['top1']:g} points, "
-        f"Brier {margins['brier']:g}, NLL {margins['nll']:g}, every recall "
-        f"{100 * margins['recall']:g} points.\n"
+        "nothing else is worse by more than its margin (points of top-1: "
+        f"{100 * margins['top1']:g}, Brier: {margins['brier']:g}, NLL: {margins['nll']:g}, points "
+        f"of every recall: {100 * margins['recall']:g}).\n"
         "- **NEUTRAL** otherwise; the sentence says what cannot be excluded.\n"
         f"- A **recipe** needs {rule['min_df']} degrees of freedom between runs; where their SD is "
         f"not measured, {100 * rule['single_run_sd']:g} points are assumed."

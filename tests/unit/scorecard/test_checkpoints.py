@@ -140,6 +140,16 @@ TWO = entry(seed="1", changed='["a"]')
             "is that of focal; keep one",
             id="model_twice",
         ),
+        pytest.param(
+            entry() + entry(name='"b"', model='"g/../f/"'),
+            "is that of focal; keep one",
+            id="model_by_another_way",
+        ),
+        pytest.param(
+            entry(model='"s3://b/x"') + entry(name='"b"', model='"s3://b/x/"'),
+            "is that of focal; keep one",
+            id="prefix_twice",
+        ),
         pytest.param(entry(changed='"a"'), "key changed: got 'a'; expected a list", id="no_list"),
         pytest.param(entry(changed="[1]"), "key changed: got 1; a lever is", id="lever_number"),
         pytest.param(entry(changed='["a|b"]'), r"got 'a\|b'; a lever is", id="lever_pipe"),

@@ -261,6 +261,23 @@ def test_a_fallen_class_has_a_shape_of_its_own(whole: Made, drawn: Any) -> None:
     assert "v" in shapes[1]
 
 
+def test_an_interval_that_leaves_the_picture_ends_in_an_arrow_head(whole: Made, drawn: Any) -> None:
+    far = json.loads(json.dumps(whole[0]))
+    for row in far["comparisons"]["focal"]["per_class"] * 2:
+        row["difference"] |= {"low": -0.3, "high": 0.3}
+    far["comparisons"]["focal"]["per_class"][1]["difference"]["high"] = 0.99
+    heads = {}
+    for name, card in (("whole", whole[0]), ("far", far)):
+        axes = drawn(lambda card=card: pictures.recall_change_png(card)).axes[0]
+        heads[name] = [
+            (line.get_marker(), list(line.get_ydata())) for line in axes.lines
+            if line.get_marker() in {"<", ">"} and len(line.get_xdata())
+        ]  # fmt: skip
+    assert heads["whole"] == []
+    at = [row["name"] for row in pictures._sorted_rows(far["comparisons"]["focal"]["per_class"])]
+    assert heads["far"] == [(">", [1 + at.index("eczema")])]
+
+
 def test_a_dollar_in_a_name_is_no_formula() -> None:
     assert pictures._short("a $x") == r"a \$x"
 

@@ -23,6 +23,7 @@ from dagster_project.lib.scorecard.scorecard import (
     chance_reach,
     make_scorecard,
 )
+from dagster_project.lib.scorecard.words import scorecard_note, verdict_lines
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY
 from dagster_project.lib.tiers.thresholds import Thresholds
 
@@ -186,3 +187,25 @@ def test_two_runs_differ_by_the_declared_spread_until_one_is_measured(whole: Any
     measured = RecipeVerdict((), (), "NEUTRAL", "", 0.0, 0.01, df=4, sd=0.01, sd_measured=True)
     assert between_runs(Rule(), measured) == pytest.approx(2.776445 * 0.01 * np.sqrt(2))
     assert between_runs(Rule(), replace(measured, sd_measured=False)) < 0.017
+
+
+def test_the_same_weights_under_other_names_are_no_run_and_no_try() -> None:
+    found = answers()
+    again = {f"again_{seed}": found.probs["focal"] for seed in (2, 3, 4)}
+    wide = replace(found, probs={**found.probs, **again, "still": found.probs["baseline"]})
+    entries = [
+        *checkpoints().entries,
+        *(Checkpoint(name, f"/{name}", ("focal",), seed=at) for at, name in enumerate(again, 2)),
+        Checkpoint("still", "/still", ("mixup",), seed=1),
+    ]
+    card = card_of(ScorecardInputs(wide, Checkpoints(tuple(entries))))
+    assert card["copies"] == {**dict.fromkeys(again, "focal"), "still": "baseline"}
+    runs = {row["changed"][0]: row["runs"] for row in card["recipes"]}
+    assert runs == {"focal": ["focal"], "collapsed": ["collapsed"], "mixup": []}
+    assert card["winners_curse"]["n_candidates"] == 2
+    assert words(card)["again_2"] == "KEEP"  # a verdict is on the weights, whatever their name
+    recipes = {row["config"]: row["recipe"] for row in card["configs"]}
+    assert (recipes["focal"], recipes["again_2"], recipes["still"]) == ("NEUTRAL", None, None)
+    note = scorecard_note(card)
+    assert "**again_2 answers every image exactly as focal" in note
+    assert "still answers every image exactly as baseline" in verdict_lines(card)[-1]

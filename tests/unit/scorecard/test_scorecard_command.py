@@ -176,6 +176,30 @@ def test_noise_is_what_the_reviews_show_where_the_labels_say_which_there_were(
     )
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_cleaned_labels_fit_as_cleaning_writes_them(run: Run, given: Path) -> None:
+    import polars as pl
+
+    rows = labels().with_columns(status=pl.lit("given"))
+    unusable = rows[:3].with_columns(label=pl.lit(None, pl.String), status=pl.lit("not_usable"))
+    elsewhere = rows[:1].with_columns(image_uuid=pl.lit("of the train split"))
+    cleaned = pl.concat([unusable, rows[3:], elsewhere])
+    cleaned.write_csv("cleaned_labels.csv")
+    options = [*two(given)[:-1], "cleaned_labels.csv"]
+    assert run(*options, "--out", "card")[0] == 0
+    card = json.loads(Path("card/scorecard.json").read_text())
+    assert (card["n"], card["n_without_label"]) == (N - 3, 3)
+    for wrong, says in (
+        (cleaned.drop("status"), "row 2, column label: empty (3 such rows)"),
+        (elsewhere, "none of the 600 images has a label"),
+        (cleaned.with_columns(label=pl.lit("acme")), 'unknown class "acme"'),
+    ):
+        wrong.write_csv("cleaned_labels.csv")
+        code, _, told = run(*options, "--out", "none")
+        assert (code, says in told) == (2, True), told
+        assert not Path("none").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
