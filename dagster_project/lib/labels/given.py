@@ -79,6 +79,15 @@ def text_ids(name: str, ids: pl.Series) -> pl.Series:
     return ids.cast(pl.String)
 
 
+def check_labels(labels: pl.DataFrame, classes: Sequence[str]) -> None:
+    """Raise unless ``labels`` are ``image_uuid, label``, an image a row, of ``classes`` or null."""
+    tables.require_columns("labels", labels.columns, ["image_uuid", "label"])
+    twice = tables.duplicates(labels, "image_uuid")
+    if twice:
+        raise InputError(f"labels, column image_uuid: {some(twice)} on more than one row; keep one")
+    check_known(labels, classes, source="labels")
+
+
 def check_known(labels: pl.DataFrame, classes: Sequence[str], *, source: str) -> None:
     """Raise if a label is not one of ``classes``; a null label is no fault.
 

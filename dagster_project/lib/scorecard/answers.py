@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from dagster_project.lib import tables as files
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.evidence.rows import hash_numbers, patient_key
-from dagster_project.lib.labels.given import check_known
+from dagster_project.lib.labels.given import check_labels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -89,7 +88,7 @@ def same_rows(
         _check_same(first_name, first, scored[first_name], name, table, scored[name])
         if view not in table.views:
             raise InputError(f"{name}: no view {view}; dump it again, or compare another view")
-    _check_labels(first.classes, labels)
+    check_labels(labels, first.classes)
     rows = _joined(scored[first_name].frame, labels)
     labelled = rows.filter(pl.col("label").is_not_null())
     if labelled.is_empty():
@@ -122,7 +121,7 @@ def relabelled(answers: Answers, labels: pl.DataFrame) -> Answers:
     ----------
     labels : ``image_uuid, label``.
     """
-    _check_labels(answers.classes, labels)
+    check_labels(labels, answers.classes)
     rows = answers.image_uuid.to_frame().join(
         labels.select("image_uuid", "label"), on="image_uuid", how="left", maintain_order="left"
     )
@@ -195,14 +194,6 @@ def _check_same(
                 f"{name}: other {what} than {first_name} ({'; '.join(parts)}); a difference is "
                 "taken on the same rows: dump both from one split"
             )
-
-
-def _check_labels(classes: tuple[str, ...], labels: pl.DataFrame) -> None:
-    files.require_columns("labels", labels.columns, ["image_uuid", "label"])
-    twice = files.duplicates(labels, "image_uuid")
-    if twice:
-        raise InputError(f"labels, column image_uuid: {some(twice)} on more than one row; keep one")
-    check_known(labels, classes, source="labels")
 
 
 def _joined(frame: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:

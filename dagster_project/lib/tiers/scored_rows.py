@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from dagster_project.lib import tables
-from dagster_project.lib.errors import InputError, some
-from dagster_project.lib.labels.given import check_known
+from dagster_project.lib.errors import InputError
+from dagster_project.lib.labels.given import check_labels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -191,7 +190,7 @@ def _blocks(probs: npt.NDArray[np.floating[Any]]) -> Iterator[slice]:
 
 def _joined(table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame:
     """Every row of the table with ``label``, ``patient_id``, ``has_probs`` and its row number."""
-    _check_labels(table.classes, labels)
+    check_labels(labels, table.classes)
     frame = table.frame.select(
         "image_uuid",
         *(c for c in ("patient_id",) if c in table.frame.columns),
@@ -209,11 +208,3 @@ def _joined(table: Probabilities, labels: pl.DataFrame) -> pl.DataFrame:
     if "patient_id" not in joined.columns:
         joined = joined.with_columns(pl.lit(None, dtype=pl.String).alias("patient_id"))
     return joined
-
-
-def _check_labels(classes: tuple[str, ...], labels: pl.DataFrame) -> None:
-    tables.require_columns("labels", labels.columns, ["image_uuid", "label"])
-    twice = tables.duplicates(labels, "image_uuid")
-    if twice:
-        raise InputError(f"labels, column image_uuid: {some(twice)} on more than one row; keep one")
-    check_known(labels, classes, source="labels")
