@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dagster_project.lib import tables
-from dagster_project.lib.demo.classes import CLASSES
+from dagster_project.lib.demo.classes import CLASSES, LOOK_ALIKE_PAIRS
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.rollup.imports import import_table, read_tree
 from dagster_project.lib.rollup.taxonomy import EXAMPLES, read_taxonomy
@@ -159,6 +159,20 @@ def test_the_shipped_tables_cover_the_demos_classes_and_say_that_nobody_validate
     assert sizes[0] == 25 > sizes[1] > sizes[2] > 1
     readme = EXAMPLES[name].with_name("README.md").read_text(encoding="utf-8")
     assert readme.startswith("# NOT CLINICALLY VALIDATED")
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"), [("by_aetiology", (6, 8)), ("by_morphology", (11, 17))]
+)
+def test_look_alike_pairs_share_nodes_as_often_as_the_readme_says(
+    name: str, shared: tuple[int, int]
+) -> None:
+    lines = {line[0]: line for line in read_taxonomy(EXAMPLES[name], CLASSES).lineages}
+    pairs = [(lines[a], lines[b]) for a, b in LOOK_ALIKE_PAIRS]
+    assert tuple(sum(a[rank] == b[rank] for a, b in pairs) for rank in (1, 2)) == shared
+    readme = EXAMPLES[name].with_name("README.md").read_text(encoding="utf-8")
+    row = next(line for line in readme.splitlines() if f"`{name}.csv`" in line)
+    assert row.endswith(f"| {shared[0]}, {shared[1]} |")
 
 
 @real
