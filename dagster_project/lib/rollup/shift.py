@@ -1,0 +1,238 @@
+"""One shift of all thresholds, certified on patients B for P(placed and wrong).
+
+Belongs: the grid of shifts, what each does to the rows, the sequence of tests, what is then known.
+Does not: the tests themselves (``evidence.certificate``), the shape that is shifted (``shape``).
+Concept: t(lambda) = sigmoid(logit(t) + lambda) for every rank. Shifts are tested from strict to
+loose, each at delta, up to the first failure (fixed sequence; learn-then-test, arXiv 2110.01052,
+section 4), so that a wrong certificate has probability at most delta over the draw of patients B.
+That needs B disjoint from the patients that gave the shape, and a grid fixed before either.
+
+In lineage mode W(lambda) = P(placed and wrong) never rises with lambda. For one row: its candidates
+are ancestors of one class, so if a coarser one is no ancestor of the truth, no finer one is: the
+wrong ranks are the finest ones. Raising lambda raises every threshold, so ranks only stop clearing,
+and the finest that clears becomes coarser, or none does. A row that was placed and right, or
+unplaced, therefore stays so, and each row's loss falls. Hence every stricter shift is certified
+with the one that is. In the other modes the candidates of a row may belong to different lineages
+(a wrong group above a right family), W may rise with lambda, and only shifts that were tested are
+certified; the sequence is valid there too, for it needs no order of the risks.
+N = images, P = patients, R = ranks, G = shifts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from dagster_project.lib.evidence.certificate import (
+    BETTING,
+    CLOPPER_PEARSON,
+    Terms,
+    patients_needed,
+    share_p_values,
+)
+from dagster_project.lib.rollup.placed import UNPLACED
+from dagster_project.lib.rollup.shape import SCALE
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from dagster_project.lib.rollup.candidates import Candidates
+    from dagster_project.lib.rollup.config import FitThresholds
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+    Bools = npt.NDArray[np.bool_]
+
+STEPS = 20
+"""Shifts are k / STEPS."""
+
+LIMIT = 10
+"""The strictest shift, and the loosest where no accuracy was asked for."""
+
+_BLOCK = 16
+
+SCOPE = (
+    "Holds for patients exchangeable with these, whose labels these are.",
+    "Certified is only P(placed and wrong) over all images. Accuracies by rank are estimates.",
+    "Target, taxonomy, mask, normalisation and rule must have been fixed before these labels were "
+    "seen.",
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The rows that certify.
+
+    Attributes
+    ----------
+    candidates : of N images, every one of them; what cannot be placed counts in N too.
+    right : (N, R) whether each candidate is right.
+    patient : (N,) int64 in 0..P-1, in an order fixed without looking at the labels.
+    n_patients : P. known : every image names its patient. n_dropped : left out by the cap.
+    """
+
+    candidates: Candidates
+    right: Bools
+    patient: Ints
+    n_patients: int
+    known: bool
+    n_dropped: int = 0
+
+    def wrong(self, thresholds: Floats) -> tuple[Ints, int]:
+        """(P,) images of each patient that are placed and wrong; and how many are placed."""
+        rank = self.candidates.rank_said(thresholds)
+        placed = rank != UNPLACED
+        wrong = placed & ~self.right[np.arange(rank.size), rank]
+        return np.bincount(self.patient[wrong], minlength=self.n_patients), int(placed.sum())
+
+
+def shifts(*, loosest: float = -LIMIT) -> Floats:
+    """(G,) the grid, strict to loose: LIMIT, LIMIT - 1/STEPS, ... down to ``loosest``."""
+    grid = np.arange(LIMIT * STEPS, -LIMIT * STEPS - 1, -1) / STEPS
+    return grid[grid >= loosest]
+
+
+def shifted(shape: Floats, shift: float) -> Floats:
+    """sigmoid(logit(t) + shift), to six decimals; 0 and 1 stay, and so does NaN.
+
+    What is tested is what is released: the rounded value.
+
+    >>> shifted(np.array([0.5, 1.0, np.nan]), 1.0).tolist()
+    [0.731059, 1.0, nan]
+    """
+    with np.errstate(divide="ignore"):
+        moved = 1 / (1 + np.exp(-(np.log(shape) - np.log1p(-shape) + shift)))
+    return np.round(moved * SCALE) / SCALE
+
+
+def certify_shift(
+    sample: Sample, shape: Floats, terms: FitThresholds, *, loosest: float, monotone: bool
+) -> dict[str, Any]:
+    """Test the shifts in order and say which is the loosest that holds.
+
+    Parameters
+    ----------
+    sample : capped at ``terms.max_images_per_patient`` images a patient.
+    shape : (R,) thresholds before the shift; NaN: never said.
+    loosest : where the grid ends.
+    monotone : whether W never rises with the shift (lineage mode); only said on.
+
+    Returns
+    -------
+    Plain JSON: ``status`` (``certified`` or ``not_certified``), ``quantity`` (``placed_and_wrong``,
+    over all images), ``target``, ``delta``, ``shift`` (null if not certified), ``observed`` and
+    ``placed`` (shares of images at the shift, or at ``asked_at`` where nothing is certified),
+    ``p``, ``stopped_at`` (first shift that failed; null: none did), ``asked_at`` (the strictest
+    shift that places an image), ``reason``, ``rows_needed`` (images for 80 % power at ``asked_at``,
+    "never" where the rate seen is no smaller than the target; null if certified), ``method``,
+    ``monotone``, ``grid`` (``start, stop, step``), ``n_images``, ``n_patients``, ``n_dropped``,
+    ``max_images_per_patient``, ``patients_known``, ``scope``.
+    """
+    grid = shifts(loosest=loosest)
+    images = np.bincount(sample.patient, minlength=sample.n_patients)
+    p = _sequence(sample, shape, grid, images, terms)
+    passed = int(np.append(np.flatnonzero(p > terms.delta), p.size)[0])
+    asked = _strictest_that_places(sample, shape, grid)
+    at = None if asked is None else max(passed - 1, asked)
+    events, placed = (None, 0) if at is None else sample.wrong(shifted(shape, float(grid[at])))
+    reason = _why_not(sample, passed, asked, grid, terms)
+    n = sample.patient.size
+    return {
+        "status": "certified" if reason is None else "not_certified",
+        "quantity": "placed_and_wrong",
+        "target": terms.target,
+        "delta": terms.delta,
+        "shift": float(grid[passed - 1]) if reason is None else None,
+        "observed": None if events is None else int(events.sum()) / n,
+        "placed": placed / n if n else None,
+        "p": None if at is None or at >= p.size else float(p[at]),
+        "stopped_at": float(grid[passed]) if passed < grid.size and n else None,
+        "asked_at": None if asked is None else float(grid[asked]),
+        "reason": reason,
+        "rows_needed": None
+        if reason is None or events is None or not _patients_will_do(sample, terms)
+        else _needed(events, images, terms),
+        "method": CLOPPER_PEARSON if (images == 1).all() else BETTING,
+        "monotone": monotone,
+        "grid": {"start": float(grid[0]), "stop": float(grid[-1]), "step": 1 / STEPS},
+        "n_images": n,
+        "n_patients": sample.n_patients,
+        "n_dropped": sample.n_dropped,
+        "max_images_per_patient": terms.max_images_per_patient,
+        "patients_known": sample.known,
+        "scope": list(SCOPE),
+    }
+
+
+def _sequence(
+    sample: Sample, shape: Floats, grid: Floats, images: Ints, terms: FitThresholds
+) -> Floats:
+    """Leading p-values: all up to the first above delta, perhaps some more."""
+    found: list[Floats] = []
+    for first in range(0, grid.size, _BLOCK):
+        steps = grid[first : first + _BLOCK]
+        events = np.stack([sample.wrong(shifted(shape, float(step)))[0] for step in steps])
+        found.append(
+            share_p_values(
+                events,
+                images,
+                terms.target,
+                level=terms.delta,
+                max_images=terms.max_images_per_patient,
+            )
+        )
+        if (found[-1] > terms.delta).any():
+            break
+    return np.concatenate(found)
+
+
+def _strictest_that_places(sample: Sample, shape: Floats, grid: Floats) -> int | None:
+    """Number of the first shift at which an image is placed: placing is monotone, so bisection."""
+
+    def places(at: int) -> bool:
+        return sample.wrong(shifted(shape, float(grid[at])))[1] > 0
+
+    if not places(grid.size - 1):
+        return None
+    low, high = -1, grid.size - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if places(middle) else (middle, high)
+    return high
+
+
+def _patients_will_do(sample: Sample, terms: FitThresholds) -> bool:
+    return sample.known or terms.max_images_per_patient == 1
+
+
+def _why_not(
+    sample: Sample, passed: int, asked: int | None, grid: Floats, terms: FitThresholds
+) -> str | None:
+    if not _patients_will_do(sample, terms):
+        return (
+            "patients are not known for every image; if each has one image, say so with "
+            "max_images_per_patient 1"
+        )
+    if not sample.n_patients:
+        return "no patient is left to certify on; lower share_a"
+    if asked is None:
+        return "no image of B is placed at any shift: every rank is disabled, or nothing is decided"
+    if passed <= asked:
+        return (
+            f"the strictest shift that places an image, {grid[asked]:+.2f}, was not reached: the "
+            f"test fails at {grid[passed]:+.2f}"
+        )
+    return None
+
+
+def _needed(events: Ints, images: Ints, terms: FitThresholds) -> int | Literal["never"]:
+    testing = Terms(terms.delta, 1.0, terms.max_images_per_patient)
+    patients = patients_needed(
+        events - terms.target * images, testing, single=bool((images == 1).all())
+    )
+    if patients == "never":
+        return patients
+    return math.ceil(patients * int(images.sum()) / images.size)
