@@ -86,7 +86,22 @@ def calibration_summary(scored: pl.DataFrame, thresholds: Mapping[str, float]) -
     ``mean_score``, ``accuracy``, ``low``, ``high``); ``notes``, sentences for the reader. What is
     undefined is null, and a note says why. The same for any order of rows.
     """
-    rows = forecasts(scored)
+    found = forecast_summary(forecasts(scored))
+    t = found["temperature"]
+    mapped = {
+        side: None if t is None else map_threshold(float(thresholds[side]), t)
+        for side in ("confident", "refer")
+    }
+    return {**found, "mapped_thresholds": mapped}
+
+
+def forecast_summary(rows: Forecasts) -> dict[str, Any]:
+    """All of :func:`calibration_summary` that needs no thresholds.
+
+    Parameters
+    ----------
+    rows : in an order that does not depend on the input, because sums of floats do on theirs.
+    """
     found = reliability(rows.score, rows.correct, rows.patient)
     error = calibration_error(found)
     fit = fit_temperature(rows.score, rows.correct, rows.patient)
@@ -102,12 +117,6 @@ def calibration_summary(scored: pl.DataFrame, thresholds: Mapping[str, float]) -
         "nll_before": fit.nll_before,
         "nll_after": fit.nll_after,
         "n_clipped": fit.n_clipped,
-        "mapped_thresholds": {
-            side: None
-            if fit.temperature is None
-            else map_threshold(float(thresholds[side]), fit.temperature)
-            for side in ("confident", "refer")
-        },
         **asdict(areas(*tied_counts(rows.score, rows.correct))),
         "reliability": found.rows(),
         "notes": _notes(rows, found.right.n.size, error, fit),
@@ -116,8 +125,8 @@ def calibration_summary(scored: pl.DataFrame, thresholds: Mapping[str, float]) -
 
 def _notes(rows: Forecasts, bins: int, error: CalibrationError, fit: TemperatureFit) -> list[str]:
     notes = [
-        "Of the top probability as a forecast that the top class is right, against the given labels"
-        " and on the rows themselves: T is fitted and judged on the same rows.",
+        "Of the top probability as a forecast that the top class is right, against the labels in"
+        " force and on the rows themselves: T is fitted and judged on the same rows.",
         f"Intervals: {proportion.METHOD} (bins); sandwich by patient, approximate (temperature).",
     ]
     if not rows.known:
