@@ -121,7 +121,7 @@ def fit_thresholds(
     fit = config.thresholds
     if not isinstance(fit, FitThresholds):
         raise InputError("thresholds are given, not fitted; nothing to fit")
-    aims = _aims(fit, taxonomy.ranks)
+    aims = aims_of(fit, taxonomy.ranks)
     in_a = in_first(truth.keys["patient"], fit.share_a)
 
     def ask(rank: int, finer: Bools) -> tuple[Floats, Bools]:
@@ -178,7 +178,19 @@ def against_aim(aim: float | None, low: float | None, high: float | None) -> Aim
     return "met" if low >= aim else "missed" if high < aim else "open"
 
 
-def _aims(fit: FitThresholds, ranks: tuple[str, ...]) -> list[float | None]:
+def aims_of(fit: FitThresholds, ranks: tuple[str, ...]) -> list[float | None]:
+    """(R,) the accuracy that each rank aims at; None: it is never said.
+
+    Raises
+    ------
+    InputError
+        An accuracy for a rank that the taxonomy has not.
+
+    >>> aims_of(FitThresholds(target=0.25), ("class", "family"))
+    [0.75, 0.75]
+    >>> aims_of(FitThresholds(accuracy={"family": 0.9}), ("class", "family"))
+    [None, 0.9]
+    """
     unknown = [name for name in fit.accuracy if name not in ranks]
     if unknown:
         raise InputError(

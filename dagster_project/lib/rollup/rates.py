@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
     Bools = npt.NDArray[np.bool_]
 
+_FINE = 2.0**40
+
 
 def rate(hit: Bools, patient: Ints, among: Bools | None = None) -> dict[str, Any]:
     """Share of images that are hits, with an interval by patient.
@@ -56,9 +58,9 @@ def rate(hit: Bools, patient: Ints, among: Bools | None = None) -> dict[str, Any
 
 
 def _bootstrap(hits: Bools, who: Ints) -> list[float] | None:
-    numbers, images = np.unique(who, return_counts=True)
-    counts = np.bincount(np.searchsorted(numbers, who), weights=hits).astype(np.int64)
-    frame = pl.DataFrame({"k": counts, "n": images.astype(np.int64)})
+    images = np.bincount(who)
+    counts = np.bincount(who[hits], minlength=images.size)
+    frame = pl.DataFrame({"k": counts[images > 0], "n": images[images > 0]})
     return ratio_intervals(frame, {"rate": ("k", "n")})["rate"]
 
 
@@ -69,7 +71,9 @@ def _wilson(hits: Bools, who: Ints) -> list[float] | None:
     return [round(float(found.low[0]), 12), round(float(found.high[0]), 12)]
 
 
-def mean(value: npt.NDArray[np.floating[Any]], patient: Ints) -> dict[str, Any]:
+def mean(
+    value: npt.NDArray[np.number[Any]], patient: Ints, *, within: tuple[float, float]
+) -> dict[str, Any]:
     """Mean over images, with an interval by patient.
 
     With v the sum of a patient's values and m the number of images, D = sum v / sum m; the variance
@@ -79,20 +83,23 @@ def mean(value: npt.NDArray[np.floating[Any]], patient: Ints) -> dict[str, Any]:
     Parameters
     ----------
     value : (N,) finite. patient : (N,) whole numbers >= 0.
+    within : where a value can lie; the interval is cut off there.
 
     Returns
     -------
     ``of`` images, ``mean`` (null if none), ``ci95`` (null with fewer than two patients).
 
-    >>> mean(np.array([0.0, 1.0]), np.arange(2))["mean"]
+    >>> mean(np.array([0.0, 1.0]), np.arange(2), within=(0, 1))["mean"]
     0.5
     """
     if not value.size:
         return {"of": 0, "mean": None, "ci95": None}
-    _, who = np.unique(patient, return_inverse=True)
-    images = np.bincount(who)
-    sums = np.bincount(who, weights=value)
+    images = np.bincount(patient)
+    # whole multiples of 2^-40 add up exactly, in any order of the images
+    sums = np.bincount(patient, weights=np.rint(value * _FINE)) / _FINE
     found = float(sums.sum() / value.size)
     half = Z95 * math.sqrt(float(((sums - found * images) ** 2).sum())) / value.size
-    ends = [round(found - half, 12), round(found + half, 12)] if images.size > 1 else None
-    return {"of": int(value.size), "mean": found, "ci95": ends}
+    several = np.count_nonzero(images) > 1
+    least, most = within
+    ends = [round(max(found - half, least), 12), round(min(found + half, most), 12)]
+    return {"of": int(value.size), "mean": found, "ci95": ends if several else None}

@@ -29,6 +29,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Tiered:
+    """What the tiers make of N images.
+
+    Attributes
+    ----------
+    tier : (N,) int64 number into ``TIERS``.
+    top1, top3 : (N,) whether the truth is the best, or among the three best classes.
+    """
+
+    tier: Ints
+    top1: Bools
+    top3: Bools
+
+
+@dataclass(frozen=True)
 class Truth:
     """What is known of N images, in the row order of the probabilities they are judged with.
 
@@ -38,8 +53,7 @@ class Truth:
     true : (N,) int64 class of each image.
     patient : (N,) int64 in 0..P-1, by the sha256 of the patient's name.
     n_patients, known : P; whether every image names its patient.
-    tier : (N,) int64 number into ``TIERS``; None: tiers are not known.
-    top3 : (N,) whether the truth is among the three best classes; None: not known.
+    tiers : None where they are not known.
     """
 
     keys: pl.DataFrame
@@ -47,8 +61,7 @@ class Truth:
     patient: Ints
     n_patients: int
     known: bool
-    tier: Ints | None = None
-    top3: Bools | None = None
+    tiers: Tiered | None = None
 
     def __len__(self) -> int:
         """N, images."""
@@ -61,9 +74,9 @@ def truth_of(rows: pl.DataFrame, classes: Sequence[str]) -> Truth:
     Parameters
     ----------
     rows : (N,) in the row order of the probabilities: ``image_uuid`` (once each), ``label``;
-        optional ``patient_id`` (null where unknown), ``tier`` (``tiers.assign.tier_of``) and
-        ``top3`` (``tiers.scored_rows``). Labels are taken as given: whoever calls vouches that no
-        mask, roll-up or model-based filter had a part in them.
+        optional ``patient_id`` (null where unknown), and ``tier`` (``tiers.assign.tier_of``) with
+        ``top1`` and ``top3`` (``tiers.scored_rows``). Labels are taken as given: whoever calls
+        vouches that no mask, roll-up or model-based filter had a part in them.
     classes : (K,) in output order.
 
     Raises
@@ -95,9 +108,14 @@ def truth_of(rows: pl.DataFrame, classes: Sequence[str]) -> Truth:
         patient=patient,
         n_patients=n_patients,
         known=known,
-        tier=_numbers(rows, "tier", TIERS) if "tier" in rows.columns else None,
-        top3=rows["top3"].to_numpy().astype(bool) if "top3" in rows.columns else None,
+        tiers=_tiered(rows) if "tier" in rows.columns else None,
     )
+
+
+def _tiered(rows: pl.DataFrame) -> Tiered:
+    tables.require_columns("labels", rows.columns, ["top1", "top3"])
+    top1, top3 = (rows[column].to_numpy().astype(bool) for column in ("top1", "top3"))
+    return Tiered(_numbers(rows, "tier", TIERS), top1, top3)
 
 
 def _numbers(rows: pl.DataFrame, column: str, names: Sequence[str]) -> Ints:

@@ -376,10 +376,12 @@ def test_what_cannot_be_fitted_is_refused(world: tuple[Floats, pl.DataFrame]) ->
                      id="unknown"),
         pytest.param({"label": ["eczema", None]}, "image 'j': no label", id="none"),
         pytest.param({"image_uuid": ["i", "i"]}, "'i' on more than one row", id="twice"),
-        pytest.param({"tier": ["refer", "maybe"]}, "column tier: image 'j'", id="tier"),
+        pytest.param({"tier": ["refer", "maybe"], "top1": [True, True], "top3": [True, True]},
+                     "column tier: image 'j'", id="tier"),
+        pytest.param({"tier": ["refer", "refer"]}, "missing column 'top1', 'top3'", id="no_top3"),
     ],
 )  # fmt: skip
-def test_what_is_no_truth_is_refused(change: dict[str, list[str | None]], says: str) -> None:
+def test_what_is_no_truth_is_refused(change: dict[str, list[Any]], says: str) -> None:
     rows = pl.DataFrame({"image_uuid": ["i", "j"], "label": ["eczema", "tinea"]} | change)
     with pytest.raises(InputError, match=says):
         truth_of(rows, TAXONOMY.classes)
