@@ -135,8 +135,9 @@ def _shares(raw: Raw, recipe: _Recipe) -> tuple[Floats, Floats]:
         weight[~allowed] = 0.0
         if recipe.how != "none":
             weight /= mass if recipe.reweight else total
-        elif recipe.reweight and not allowed.all():
-            weight = weight / mass * total
+        elif recipe.reweight:
+            less = mass != total  # elsewhere nothing was taken away, and not a digit may change
+            weight[:, less] = weight[:, less] / mass[less] * total[less]
     weight[:, ~(mass > 0)] = np.nan  # nothing to share out
     return weight, kept_mass
 

@@ -123,6 +123,19 @@ def walk(values: Floats, taxonomy: Taxonomy, rule: Rule) -> tuple[Said, Said, In
     return said, line, top, leaf
 
 
+def node_scores(values: Floats, taxonomy: Taxonomy) -> Floats:
+    """(N, V) summed share of every node, as the walk compares it; (N, K) shares, NaN stays NaN."""
+    tree = _Tree.of(taxonomy)
+    out = np.empty((len(values), tree.first[-1]))
+    for rows in blocks(len(values)):
+        sums = np.minimum(values[rows].T, 1.0)
+        out[rows, : tree.first[1]] = sums.T
+        for edges, first, end in zip(tree.up, tree.first[1:-1], tree.first[2:], strict=True):
+            sums = _one_rank_up(sums, edges, end - first)
+            out[rows, first:end] = sums.T
+    return out
+
+
 def _walk_block(sums: Floats, top: Ints, tree: _Tree, rule: Rule, into: tuple[Said, Said]) -> None:
     said, line = into
     here = np.arange(len(top))
