@@ -114,7 +114,7 @@ def test_transitions_add_up_and_lineage_introduces_nothing(
 def test_a_shape_is_what_trying_every_threshold_finds(
     seed: int, aims: list[float | None], least: int
 ) -> None:
-    """Brute force: each rank's smallest threshold on the grid of its own scores."""
+    """Brute force: each rank's smallest threshold among the scores of rows that reach it."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 14))
     score = rng.integers(1, 8, (n, 2)) / 8 + rng.integers(0, 3, (n, 2)) * 4e-7
@@ -125,7 +125,7 @@ def test_a_shape_is_what_trying_every_threshold_finds(
     left = np.ones(n, dtype=bool)
     for rank, aim in enumerate(aims):
         tried = []
-        for t in np.unique(floor_steps(score[:, rank])) / SCALE:
+        for t in np.unique(floor_steps(score[left, rank])) / SCALE:
             here = left & (score[:, rank] >= t)
             enough = here.any() and np.unique(patient[here]).size >= least
             if aim is not None and enough and right[here, rank].mean() >= aim:

@@ -46,13 +46,14 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
     Bools = npt.NDArray[np.bool_]
 
-STEPS = 20
+STEPS = 100
 """Shifts are k / STEPS."""
 
 LIMIT = 10
 """The strictest shift, and the loosest where no accuracy was asked for."""
 
-_BLOCK = 16
+_CELLS = 400_000
+"""Counts (shift, patient) that are held at a time: what fits a processor's cache."""
 
 SCOPE = (
     "Holds for patients exchangeable with these, whose labels these are.",
@@ -95,10 +96,10 @@ def shifts(*, loosest: float = -LIMIT) -> Floats:
     return grid[grid >= loosest]
 
 
-def shifted(shape: Floats, shift: float) -> Floats:
+def shifted(shape: Floats, shift: float | Floats) -> Floats:
     """sigmoid(logit(t) + shift), to six decimals; 0 and 1 stay, and so does NaN.
 
-    What is tested is what is released: the rounded value.
+    What is tested is what is released: the rounded value. Several shifts, (G, 1), give (G, R).
 
     >>> shifted(np.array([0.5, 1.0, np.nan]), 1.0).tolist()
     [0.731059, 1.0, nan]
@@ -133,11 +134,12 @@ def certify_shift(
     """
     grid = shifts(loosest=loosest)
     images = np.bincount(sample.patient, minlength=sample.n_patients)
-    p = _sequence(sample, shape, grid, images, terms)
+    events = _events(sample, shape, grid)
+    p = _sequence(events, grid, images, terms)
     passed = int(np.append(np.flatnonzero(p > terms.delta), p.size)[0])
-    asked = _strictest_that_places(sample, shape, grid)
+    asked = events.first_placed if events.first_placed < grid.size else None
     at = None if asked is None else max(passed - 1, asked)
-    events, placed = (None, 0) if at is None else sample.wrong(shifted(shape, float(grid[at])))
+    wrong, placed = (None, 0) if at is None else sample.wrong(shifted(shape, float(grid[at])))
     reason = _why_not(sample, passed, asked, grid, terms)
     n = sample.patient.size
     return {
@@ -146,15 +148,15 @@ def certify_shift(
         "target": terms.target,
         "delta": terms.delta,
         "shift": float(grid[passed - 1]) if reason is None else None,
-        "observed": None if events is None else int(events.sum()) / n,
+        "observed": None if wrong is None else int(wrong.sum()) / n,
         "placed": placed / n if n else None,
         "p": None if at is None or at >= p.size else float(p[at]),
         "stopped_at": float(grid[passed]) if passed < grid.size and n else None,
         "asked_at": None if asked is None else float(grid[asked]),
         "reason": reason,
         "rows_needed": None
-        if reason is None or events is None or not _patients_will_do(sample, terms)
-        else _needed(events, images, terms),
+        if reason is None or wrong is None or not _patients_will_do(sample, terms)
+        else _needed(wrong, images, terms),
         "method": CLOPPER_PEARSON if (images == 1).all() else BETTING,
         "monotone": monotone,
         "grid": {"start": float(grid[0]), "stop": float(grid[-1]), "step": 1 / STEPS},
@@ -167,41 +169,68 @@ def certify_shift(
     }
 
 
+@dataclass(frozen=True)
+class _Events:
+    """When images become placed and wrong, or cease to be, along the grid.
+
+    Attributes
+    ----------
+    step, patient, change : (E,) number of the shift, patient, +1 or -1; by step.
+    first_placed : number of the first shift that places an image; G if none does.
+    """
+
+    step: Ints
+    patient: Ints
+    change: Ints
+    first_placed: int
+
+
+def _events(sample: Sample, shape: Floats, grid: Floats) -> _Events:
+    """Each rank is what a row says from its own first step up to that of any finer rank."""
+    thresholds = shifted(shape, grid[:, None])
+    finer = np.full(sample.patient.size, grid.size)
+    parts = []
+    for rank in range(shape.size):
+        # a score that is NaN sorts last: it is never reached; nor is a threshold that is NaN
+        score, falling = sample.candidates.score[:, rank], -thresholds[:, rank]
+        first = np.searchsorted(falling, -score) if not np.isnan(shape[rank]) else finer
+        first = np.where(np.isnan(score), grid.size, first)
+        wrong = (first < finer) & ~sample.right[:, rank]
+        parts += [(step[wrong], wrong, sign) for step, sign in ((first, 1), (finer, -1))]
+        finer = np.minimum(finer, first)
+    step = np.concatenate([steps for steps, _, _ in parts])
+    patient = np.concatenate([sample.patient[wrong] for _, wrong, _ in parts])
+    change = np.concatenate([np.full(steps.size, sign) for steps, _, sign in parts])
+    order = np.argsort(step, kind="stable")
+    first_placed = int(finer.min(initial=grid.size))
+    return _Events(step[order], patient[order], change[order], first_placed)
+
+
 def _sequence(
-    sample: Sample, shape: Floats, grid: Floats, images: Ints, terms: FitThresholds
-) -> Floats:
+    events: _Events, grid: Floats, images: Ints, terms: FitThresholds
+) -> npt.NDArray[np.float64]:
     """Leading p-values: all up to the first above delta, perhaps some more."""
     found: list[Floats] = []
-    for first in range(0, grid.size, _BLOCK):
-        steps = grid[first : first + _BLOCK]
-        events = np.stack([sample.wrong(shifted(shape, float(step)))[0] for step in steps])
-        found.append(
-            share_p_values(
-                events,
-                images,
-                terms.target,
-                level=terms.delta,
-                max_images=terms.max_images_per_patient,
-            )
+    size = max(1, min(64, _CELLS // max(1, images.size)))
+    before = np.zeros(images.size, dtype=np.int64)
+    for first in range(0, grid.size, size):
+        n = min(size, grid.size - first)
+        here = slice(*np.searchsorted(events.step, [first, first + n]))
+        cell = (events.step[here] - first) * images.size + events.patient[here]
+        moved = np.bincount(cell, weights=events.change[here], minlength=n * images.size)
+        wrong = np.cumsum(moved.reshape(n, images.size).astype(np.int64), axis=0) + before
+        before = wrong[-1]
+        p = share_p_values(
+            wrong,
+            images,
+            terms.target,
+            level=terms.delta,
+            max_images=terms.max_images_per_patient,
         )
-        if (found[-1] > terms.delta).any():
+        found.append(p)
+        if (p > terms.delta).any():
             break
     return np.concatenate(found)
-
-
-def _strictest_that_places(sample: Sample, shape: Floats, grid: Floats) -> int | None:
-    """Number of the first shift at which an image is placed: placing is monotone, so bisection."""
-
-    def places(at: int) -> bool:
-        return sample.wrong(shifted(shape, float(grid[at])))[1] > 0
-
-    if not places(grid.size - 1):
-        return None
-    low, high = -1, grid.size - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if places(middle) else (middle, high)
-    return high
 
 
 def _patients_will_do(sample: Sample, terms: FitThresholds) -> bool:
@@ -228,10 +257,10 @@ def _why_not(
     return None
 
 
-def _needed(events: Ints, images: Ints, terms: FitThresholds) -> int | Literal["never"]:
+def _needed(wrong: Ints, images: Ints, terms: FitThresholds) -> int | Literal["never"]:
     testing = Terms(terms.delta, 1.0, terms.max_images_per_patient)
     patients = patients_needed(
-        events - terms.target * images, testing, single=bool((images == 1).all())
+        wrong - terms.target * images, testing, single=bool((images == 1).all())
     )
     if patients == "never":
         return patients

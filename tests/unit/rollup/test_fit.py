@@ -107,7 +107,7 @@ def test_a_shift_of_zero_is_the_shape_and_the_ends_stay() -> None:
     assert shifted(np.array([0.0, 1.0]), -3.0).tolist() == [0.0, 1.0]
     assert shifted(np.array([0.5]), 1.0)[0] == pytest.approx(1 / (1 + np.exp(-1)), abs=5e-7)
     grid = shifts()
-    assert (grid[0], grid[-1], grid.size) == (10.0, -10.0, 401)
+    assert (grid[0], grid[-1], grid.size) == (10.0, -10.0, 2001)
     assert (np.diff(np.stack([shifted(shape[:-1], step) for step in grid]), axis=0) <= 0).all()
 
 
@@ -150,8 +150,8 @@ def test_the_certified_shift_is_the_last_before_the_first_failure() -> None:
     found = certify_shift(sample, np.array([0.8]), terms, loosest=-10, monotone=True)
     assert found["status"] == "certified"
     step = found["shift"]
-    assert shifted(np.array([0.8]), step)[0] > 0.6 >= shifted(np.array([0.8]), step - 0.05)[0]
-    assert found["stopped_at"] == pytest.approx(step - 0.05)
+    assert shifted(np.array([0.8]), step)[0] > 0.6 >= shifted(np.array([0.8]), step - 0.01)[0]
+    assert found["stopped_at"] == pytest.approx(step - 0.01)
     assert (found["observed"], found["placed"]) == (0.0, 600 / 660)
     assert found["p"] == pytest.approx(stats.binom.cdf(0, 660, 0.05))
     wide = certify_shift(sample, np.array([0.8]), FitThresholds(target=0.15), loosest=-10,
@@ -162,6 +162,32 @@ def test_the_certified_shift_is_the_last_before_the_first_failure() -> None:
     assert held["shift"] == 0.0
 
 
+@pytest.mark.parametrize("images", [pytest.param(1, id="binomial"), pytest.param(2, id="betting")])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_sequence_stops_where_placing_and_testing_every_shift_stops(
+    seed: int, images: int
+) -> None:
+    """Three ranks, right or wrong at random, so that W rises and falls with the shift."""
+    rng = np.random.default_rng(seed)
+    score, right = np.sort(rng.random((240, 3)), axis=1), rng.random((240, 3)) < 0.85
+    score[rng.random((240, 3)) < 0.2] = np.nan
+    node = np.where(np.isnan(score), UNPLACED, 0)
+    patient = np.arange(240) // images
+    sample = Sample(Candidates(node, score), right, patient, 240 // images, known=True)
+    shape = np.array([0.7, np.nan, 0.9]) if seed == 3 else np.array([0.7, 0.8, 0.9])
+    terms = FitThresholds(target=0.1, max_images_per_patient=2)
+    found = certify_shift(sample, shape, terms, loosest=-10, monotone=False)
+    last = None
+    for step in shifts().tolist():
+        wrong = sample.wrong(shifted(shape, step))[0][None]
+        p = share_p_values(wrong, np.bincount(patient), 0.1, level=0.05, max_images=2)[0]
+        if p > 0.05:
+            break
+        last = (step, p, wrong.sum() / 240)
+    assert found["stopped_at"] == step
+    assert (found["shift"], found["p"], found["observed"]) == last
+
+
 def test_too_few_patients_certify_nothing_and_are_told_how_many_would() -> None:
     """Without an error n patients pass from .95^n <= .05 on: 59."""
     terms = FitThresholds(target=0.05)
@@ -170,7 +196,7 @@ def test_too_few_patients_certify_nothing_and_are_told_how_many_would() -> None:
     assert (few["status"], few["shift"]) == ("not_certified", None)
     assert 59 <= few["rows_needed"] <= 62  # by the bettor's formula, a little too many
     assert few["reason"].endswith("the test fails at +10.00")
-    assert few["asked_at"] == 0.8  # the first step of .05 at which .8 comes below .9: logit .811
+    assert few["asked_at"] == 0.81  # .8 comes below .9: logit .811
     enough = certify_shift(sample_of(np.full(59, 0.9), np.full(59, True)), np.array([0.8]), terms,
                            loosest=-10, monotone=True)  # fmt: skip
     assert enough["status"] == "certified"
@@ -347,7 +373,7 @@ def test_raising_the_shift_never_makes_wrong_in_lineage_mode_and_can_in_distribu
         config = RollupConfig(normalisation="none", rule=rule)
         prepared = prepare(world[0], TAXONOMY.classes, config)
         wrong[rule] = []
-        for step in shifts()[::10]:
+        for step in shifts()[::50]:
             thresholds = shifted(np.array([0.6, 0.4, 0.2]), step)
             node = RollUp(TAXONOMY, config, thresholds).applied(prepared).node
             ancestors = TAXONOMY.ancestors[truth.true]

@@ -1,4 +1,4 @@
-"""Made-up images with known truth, for tests and simulations of the roll-up.
+"""Made-up images with known truth, for the roll-up's tests and simulation. Not a benchmark.
 
 The shares of a row are tilted away from the chances its truth is drawn from (``sharpness``), so
 that thresholds have something to find. Images of a patient may share one look (``shared``).
