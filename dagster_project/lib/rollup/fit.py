@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -76,7 +76,7 @@ class RankThresholds:
     shift : of all logits; None where nothing could be certified.
     disabled : rank -> why it is never said.
     certificate : plain JSON (``shift.certify_shift``).
-    accuracies : one a rank, finest first; ``level`` is the level of their joint interval.
+    accuracies : one a rank, finest first.
     n_a, n_b : ``images``, ``patients`` on each side (B after the cap).
     """
 
@@ -88,6 +88,27 @@ class RankThresholds:
     accuracies: tuple[RankAccuracy, ...]
     n_a: Mapping[str, int]
     n_b: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON, by rank; null for NaN."""
+        ranks = [row.rank for row in self.accuracies]
+
+        def named(values: Floats) -> dict[str, float | None]:
+            return {
+                rank: None if math.isnan(value) else value
+                for rank, value in zip(ranks, values.tolist(), strict=True)
+            }
+
+        return {
+            "thresholds": named(self.thresholds),
+            "shape": named(self.shape),
+            "shift": self.shift,
+            "disabled": dict(self.disabled),
+            "certificate": self.certificate,
+            "accuracies": [asdict(row) for row in self.accuracies],
+            "n_a": dict(self.n_a),
+            "n_b": dict(self.n_b),
+        }
 
 
 def fit_thresholds(

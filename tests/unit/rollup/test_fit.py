@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from dagster_project.lib.evidence.certificate import (
     p_values,
     share_p_values,
 )
+from dagster_project.lib.evidence.proportion import clustered_interval
 from dagster_project.lib.evidence.rows import PatientRows
 from dagster_project.lib.rollup.candidates import Candidates, RollUp, candidates
 from dagster_project.lib.rollup.config import FitThresholds, RollupConfig
@@ -188,6 +190,18 @@ def test_the_sequence_stops_where_placing_and_testing_every_shift_stops(
     assert (found["shift"], found["p"], found["observed"]) == last
 
 
+def test_a_score_on_a_threshold_is_placed_in_the_test_as_in_service() -> None:
+    """Wrong rows lie exactly on the shape: the shift of 0 places them, the one before does not."""
+    score, right = np.repeat([0.9, 0.8], [500, 100]), np.repeat([True, False], [500, 100])
+    sample = sample_of(score, right)
+    assert sample.wrong(np.array([0.8]))[0].sum() == 100
+    found = certify_shift(sample, np.array([0.8]), FitThresholds(), loosest=-10, monotone=True)
+    assert (found["stopped_at"], found["shift"], found["observed"]) == (0.0, 0.01, 0.0)
+    on_first = certify_shift(sample_of(np.full(100, 0.8), np.full(100, True)), np.array([0.8]),
+                             FitThresholds(), loosest=-10, monotone=True)  # fmt: skip
+    assert on_first["asked_at"] == 0.0
+
+
 def test_too_few_patients_certify_nothing_and_are_told_how_many_would() -> None:
     """Without an error n patients pass from .95^n <= .05 on: 59."""
     terms = FitThresholds(target=0.05)
@@ -255,6 +269,9 @@ def test_what_is_certified_is_what_is_served(world: tuple[Floats, pl.DataFrame])
         here = placed.rank[in_b] == rank
         assert row.n == here.sum()
         assert row.accuracy == pytest.approx(right[here].mean())
+        patient = truth.patient[in_b][here]
+        expected = clustered_interval(right[here], patient, level=1 - 0.05 / 3)  # three ranks
+        assert (row.low, row.high) == pytest.approx((expected.low[0], expected.high[0]))
     assert found.n_a["patients"] + found.n_b["patients"] == 1200
 
 
@@ -298,6 +315,11 @@ def test_where_nothing_is_certified_nothing_is_placed(
     assert np.isnan(found.thresholds).all()
     assert (placed.node == UNPLACED).all()
     assert [row.accuracy for row in found.accuracies] == [None] * 3
+    plain = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert plain["thresholds"] == dict.fromkeys(TAXONOMY.ranks)
+    shape = [np.nan if value is None else value for value in plain["shape"].values()]
+    assert np.array_equal(shape, found.shape, equal_nan=True)
+    assert plain["accuracies"][2]["rank"] == "group"
 
 
 def test_an_accuracy_that_was_asked_for_is_not_loosened(
