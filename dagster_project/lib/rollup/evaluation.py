@@ -21,7 +21,7 @@ from dagster_project.lib.rollup.candidates import RollUp, is_right
 from dagster_project.lib.rollup.config import FitThresholds
 from dagster_project.lib.rollup.confusion import captured
 from dagster_project.lib.rollup.fit import against_aim, aims_of, in_first
-from dagster_project.lib.rollup.groups import by_group, confidence_bins
+from dagster_project.lib.rollup.groups import by_group, by_node, confidence_bins
 from dagster_project.lib.rollup.outcome_mix import outcome_mix
 from dagster_project.lib.rollup.placed import REASONS, UNPLACED
 from dagster_project.lib.rollup.rates import mean, rate
@@ -67,10 +67,11 @@ def evaluate(
 
     Returns
     -------
-    ``n, n_patients, patients_known, rule, parameter, normalisation, ranks``.
+    ``n, n_patients, patients_known, rule, parameter, normalisation, ranks``, ``thresholds`` by
+    rank.
     ``before, after`` : ``specificity.figures``. ``reasons`` : images by ``placed.REASONS``.
     ``by_rank`` : for each rank ``rank, threshold, n, share, accuracy, mean_score, aim, aim_met``
-    (the fit's aim; ``fit.against_aim`` of the 95 % interval).
+    (the fit's aim; ``fit.against_aim`` of the 95 % interval). ``by_node`` : ``groups.by_node``.
     ``transitions`` : ``kinds, tests``. ``lineage_vs_distribution`` : :func:`lineage_against`.
     ``curve`` : ``specificity.curve``. ``confusion`` : ``confusion.captured`` for the errors of
     ``before`` where it says a class, else of the leaf.
@@ -106,6 +107,7 @@ def evaluate(
         "after": figures_of(placed, truth, taxonomy),
         "reasons": {name: int((placed.reason == at).sum()) for at, name in enumerate(REASONS)},
         "by_rank": by_rank(placed, truth, rollup),
+        "by_node": by_node(placed, truth, taxonomy),
         "transitions": found,
         "lineage_vs_distribution": lineage_against(prepared, placed, truth, rollup),
         "curve": curve(prepared, rollup, truth),

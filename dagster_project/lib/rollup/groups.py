@@ -1,4 +1,4 @@
-"""The same figures in parts: by class, tier, confidence and side of the fit.
+"""The same figures in parts: by class, tier, confidence, side of the fit and node said.
 
 Belongs: cutting images into groups, one row of figures a group.
 Does not: the figures (``specificity``), certificates (nothing here corrects for many groups).
@@ -95,6 +95,34 @@ def by_group(
                 "too_few": n_patients < TOO_FEW_PATIENTS,
                 **(dict.fromkeys(figures) if few else figures),
                 "ranks": ranks | {"unplaced": int((~placed[at]).sum())},
+            }
+        )
+    return rows
+
+
+def by_node(placed: Placed, truth: Truth, taxonomy: Taxonomy) -> list[dict[str, Any]]:
+    """One row a node of the tree, said or not, in the order of ``taxonomy.nodes``.
+
+    Returns
+    -------
+    ``node, rank, n`` (images placed there), ``n_patients``, ``share`` (of all images), ``accuracy``
+    (``rates.rate`` among those placed there). With fewer than ``MIN_SHOWN_PATIENTS`` patients, but
+    not none, ``accuracy`` is null.
+    """
+    right = is_right(placed.node, truth.true, taxonomy)
+    rows = []
+    for number, name in enumerate(taxonomy.nodes):
+        at = np.flatnonzero(placed.node == number)
+        n_patients = int(np.unique(truth.patient[at]).size)
+        few = 0 < n_patients < MIN_SHOWN_PATIENTS
+        rows.append(
+            {
+                "node": name,
+                "rank": taxonomy.ranks[int(taxonomy.rank_of[number])],
+                "n": int(at.size),
+                "n_patients": n_patients,
+                "share": at.size / len(truth),
+                "accuracy": None if few else rate(right[at], truth.patient[at]),
             }
         )
     return rows

@@ -3,7 +3,7 @@
 Belongs: the information of a node, one line of figures for a roll-up, the curve over its dial.
 Does not: choosing a point of the curve (``fit``), transitions, drawing.
 Concept: Deng, Krause, Berg and Fei-Fei, "Hedging your bets: optimizing accuracy-specificity
-trade-offs in large scale visual recognition" (CVPR 2012), section 3. The information of node v is
+trade-offs in large scale visual recognition" (CVPR 2012). The information of node v is
 log2 K less log2 of the classes under v, here divided by log2 K: 1 for a class, 0 for the root.
 Unplaced is the root, which is never wrong: accuracy over all images is 1 - P(placed and wrong).
 N = images, K = classes, V = nodes, R = ranks.

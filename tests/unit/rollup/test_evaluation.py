@@ -18,7 +18,7 @@ from dagster_project.lib.rollup.config import FitThresholds, Mask, RollupConfig
 from dagster_project.lib.rollup.confusion import captured
 from dagster_project.lib.rollup.evaluation import evaluate, lineage_against, mask_effects
 from dagster_project.lib.rollup.fit import fit_thresholds
-from dagster_project.lib.rollup.groups import by_group
+from dagster_project.lib.rollup.groups import by_group, by_node
 from dagster_project.lib.rollup.outcome_mix import outcome_mix
 from dagster_project.lib.rollup.placed import UNPLACED, Placed
 from dagster_project.lib.rollup.prepare import Prepared, prepare
@@ -400,6 +400,17 @@ def test_a_group_of_few_patients_is_counted_and_not_rated() -> None:
     assert found[0]["ranks"]["class"] == 4
     assert (found[1]["accuracy"]["n"], found[1]["accuracy"]["of"]) == (5, 5)
     assert found[1]["too_few"]
+
+
+def test_each_node_of_the_tree_is_counted() -> None:
+    truth = labelled(["eczema"] * 6 + ["tinea"])
+    placed = said(["eczematous"] * 5 + ["viral", "viral"])
+    found = {row["node"]: row for row in by_node(placed, truth, TAXONOMY)}
+    assert list(found) == list(TAXONOMY.nodes)
+    assert (found["eczematous"]["n"], found["eczematous"]["accuracy"]["n"]) == (5, 5)
+    assert (found["viral"]["n"], found["viral"]["accuracy"]) == (2, None)  # two patients
+    assert found["herpes"]["accuracy"]["rate"] is None
+    assert sum(row["share"] for row in found.values()) == 1
 
 
 # ---- the whole ----
