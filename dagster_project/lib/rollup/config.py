@@ -7,11 +7,22 @@ Concept: everything that can change a row is in here or in the taxonomy; equal h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
+from dagster_project.lib.config_file import faults, read_config_json
+from dagster_project.lib.errors import InputError
 from dagster_project.lib.files import canonical_json, sha256_bytes
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -56,20 +67,42 @@ class FitThresholds(_Part):
     max_images_per_patient: int = Field(5, ge=1, le=1000)
 
 
+_FIT, _GIVEN = "fitted", "given"
+
+
+def _kind(thresholds: object) -> str:
+    """Given by rank, or how they are fitted: a key of the fit decides, whatever else is there."""
+    fitted = isinstance(thresholds, FitThresholds) or (
+        isinstance(thresholds, Mapping) and any(k in FitThresholds.model_fields for k in thresholds)
+    )
+    return _FIT if fitted else _GIVEN
+
+
+GivenOrFitted = Annotated[
+    Annotated[dict[str, float], Tag(_GIVEN)] | Annotated[FitThresholds, Tag(_FIT)],
+    Discriminator(_kind),
+]
+
+
 class RollupConfig(_Part):
     """The whole configuration.
 
     ``thresholds``: rank -> threshold in [0, 1], or above 1 for a rank that is never said; or how
-    they are fitted. A rank that is not named is never said. ``parameter``: of the single-parameter
+    they are fitted (no rank is called as a key of the fit is). A rank that is not named is never
+    said. ``parameter``: of the single-parameter
     rules (speciesnet: the cascade's threshold; climbing; darts: lambda).
     """
 
     mask: Mask | None = None
     normalisation: Normalisation = "l1"
     rule: RuleName = "lineage"
-    thresholds: dict[str, float] | FitThresholds = Field(default_factory=FitThresholds)
+    thresholds: GivenOrFitted = Field(default_factory=FitThresholds)
     parameter: float | None = None
     skip_trivial_nodes: bool = True
+
+
+_PARTS = (RollupConfig, Mask, FitThresholds)
+DOCS = "docs/rollup-report.md"
 
 
 def config_sha256(config: RollupConfig) -> str:
@@ -78,5 +111,29 @@ def config_sha256(config: RollupConfig) -> str:
 
 
 def read_config(path: Path) -> RollupConfig:
-    """Read and check a configuration file; errors as ``tiers.policy.read_policy``."""
-    raise NotImplementedError(path)
+    """Read and check a configuration file.
+
+    Raises
+    ------
+    InputError
+        Missing, not JSON, a key repeated, unknown or out of range: file, key, got, allowed.
+    """
+    return parse_config(read_config_json(path, "roll-up configuration", DOCS), path.name)
+
+
+def parse_config(value: object, name: str = "roll-up configuration") -> RollupConfig:
+    """Check a configuration that is already an object (run config); ``name`` is for messages.
+
+    Raises
+    ------
+    InputError
+        A key unknown or out of range, text for a number; every fault is named, on one line.
+    """
+    try:
+        text = canonical_json(value)  # strict JSON: a list is a tuple, but "0.5" is no number
+        return RollupConfig.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        told = faults(error, "the configuration", _PARTS, hidden=(_FIT, _GIVEN))
+        raise InputError(f"{name}: {told}") from None
+    except ValueError as error:
+        raise InputError(f"{name}: not JSON ({error}); see {DOCS}") from None
