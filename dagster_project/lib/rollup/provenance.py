@@ -164,6 +164,38 @@ def make_record(
     return Record(rows, _metadata(rollup, hashes))
 
 
+def source_version(table: ProbabilityTable) -> str:
+    """Digest of a table's ids and deployed view, in any order of its rows."""
+    return digest(sorted(_ids(table, "")[0]))
+
+
+def masked_rows(table: ProbabilityTable, prepared: Prepared) -> pl.DataFrame:
+    """What a mask and a normalisation leave of each answer, before any roll-up.
+
+    Returns
+    -------
+    (N,) sorted by ``image_uuid``: ``image_uuid``, ``source_top`` (first class of the largest raw
+    output), ``leaf_top``, ``leaf_score`` (of the largest share, the first), ``raw_max``,
+    ``kept_mass``, ``decided``, ``changed`` (the leaf is another class than before, or none).
+    """
+    before, _ = _raw_top(table.probs)
+    shared = ~np.isnan(prepared.values[:, 0])
+    filled = np.where(shared[:, None], prepared.values, 0.0)
+    top = np.where(shared, filled.argmax(axis=1), UNPLACED)
+    return pl.DataFrame(
+        {
+            "image_uuid": table.frame["image_uuid"].cast(pl.String),
+            "source_top": _named(table.classes, before),
+            "leaf_top": _named(table.classes, top),
+            "leaf_score": _number(np.where(shared, filled.max(axis=1), np.nan)),
+            "raw_max": _number(prepared.raw_max),
+            "kept_mass": _number(prepared.kept_mass),
+            "decided": prepared.decided,
+            "changed": top != before,
+        }
+    ).sort("image_uuid")
+
+
 def _metadata(rollup: RollUp, hashes: dict[str, str | None]) -> dict[str, str]:
     taxonomy = rollup.taxonomy
     told = {

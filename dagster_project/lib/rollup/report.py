@@ -206,7 +206,8 @@ def roll_up(inputs: RollupInputs, *, on_progress: OnProgress = silent) -> Rolled
     record = make_record(inputs.table, prepared, placed, rollup)
     steps.next()
     judged = judge(inputs, prepared, rollup, steps=steps)
-    return RolledUp(record, make_report(inputs, rollup, placed, fit, judged))
+    told = None if fit is None else fit.as_dict()
+    return RolledUp(record, make_report(inputs, rollup, placed, told, judged))
 
 
 def judge(
@@ -250,21 +251,21 @@ def make_report(
     inputs: RollupInputs,
     rollup: RollUp,
     placed: Placed,
-    fit: RankThresholds | None,
+    fit: Mapping[str, Any] | None,
     judged: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All that is known, as plain JSON.
 
     Parameters
     ----------
-    placed : of all N rows. judged : of :func:`judge`.
+    placed : of all N rows. fit : ``RankThresholds.as_dict``. judged : of :func:`judge`.
 
     Returns
     -------
     ``config, config_hash`` (with the thresholds used), ``taxonomy`` (``name, sha256, validated,
     ranks, lineages``), ``model_tree_hash`` (null unless the table says), ``classes``; ``n`` images,
     ``n_judged`` (with probabilities and a label; null without labels), ``labels`` (what is said of
-    them); ``thresholds`` (rank -> threshold), ``fit`` (``RankThresholds.as_dict`` or null);
+    them); ``thresholds`` (rank -> threshold), ``fit`` (as given, or null);
     ``placed`` : of all N images ``reasons`` and, by ``rank``, ``n`` and ``share``;
     ``evaluation`` (``evaluation.evaluate`` or null), ``rules`` (``rules.compared_rules`` or null).
     """
@@ -291,7 +292,7 @@ def make_report(
         "n_judged": None if labelled is None else len(labelled.truth),
         "labels": None if labelled is None else labelled.source,
         "thresholds": thresholds_of(rollup),
-        "fit": None if fit is None else fit.as_dict(),
+        "fit": fit,
         "placed": {
             "reasons": {name: int((placed.reason == at).sum()) for at, name in enumerate(REASONS)},
             "by_rank": by_rank,

@@ -17,6 +17,7 @@ from dagster_project.lib import pictures as house
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.rollup import pictures, publish, words
 from dagster_project.lib.rollup.config import parse_config
+from dagster_project.lib.rollup.provenance import FOLDER
 from dagster_project.lib.rollup.report import RolledUp, check_config, labelled_rows, roll_up
 from dagster_project.lib.tiers.scored_rows import score_rows
 
@@ -215,7 +216,7 @@ def test_the_tree_says_of_each_node_how_much_and_how_often_right(
             told = f"{100 * share:.1f} % of images, {100 * right:.0f} % right"
         assert f"{row['node']}\n{told}" in texts
     assert "NOT CLINICALLY VALIDATED" in drawn[0].get_suptitle()
-    sizes = [float(np.ravel(dots.get_sizes())[0]) for dots in axes.collections]
+    sizes = [float(dots.get_sizes()[0]) for dots in axes.collections]  # type: ignore[attr-defined]
     assert len(sizes) == len(fitted.report["evaluation"]["by_node"])
     assert max(sizes) > 5 * min(sizes)
 
@@ -260,7 +261,7 @@ def test_a_second_run_leaves_every_byte_and_another_configuration_every_record(
     (out / ".rollup_report.md.0123abcd.tmp").write_text("a killed run left it")
     assert publish.write_rollup(roll_up(inputs(GIVEN, labels=False)), out)
     after = contents(out)
-    record = f"{publish.FOLDER}/{fitted.record.file_name}"
+    record = f"{FOLDER}/{fitted.record.file_name}"
     assert after[record] == before[record]
     assert not set(after) & set(words.PICTURES)  # they were not of this report
 
