@@ -259,7 +259,7 @@ def _basis(table: "ProbabilityTable", index: StoredTable, settings: Settings) ->
 
 
 def _source(table: "ProbabilityTable") -> str:
-    """Digest of the deployed view and its ids."""
+    """Names the dump by its model, images and deployed view."""
     from dagster_project.lib.rollup.provenance import source_version
 
     return source_version(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from harness import CLASSES, MODEL_B, Harness
 from dagster_project.definitions import build_definitions
 from dagster_project.defs import jobs
 from dagster_project.defs.label_sensor import WHY_TAG
+from dagster_project.lib.rollup import fit, shape
 from dagster_project.lib.tables import read_metadata
 
 TAXONOMY = """class,family,group,clinically_validated
@@ -94,11 +96,10 @@ def test_labels_make_only_what_depends_on_them_again(fitted: Harness) -> None:
     assert made.count(jobs.MASKED) == 1
     assert records(made) == kept
     assert made.metadata("rolled_up_predictions")["record_is_new"] is False
+    what_is_shown_are_aggregates(made)
 
 
-def test_what_is_shown_are_aggregates_and_the_files_are_there(fitted: Harness) -> None:
-    made = with_rollup(fitted)
-    assert run(made).success
+def what_is_shown_are_aggregates(made: Harness) -> None:
     shown = made.metadata("rollup_evaluation")
     assert shown["taxonomy"] == "looks: NOT CLINICALLY VALIDATED"
     assert {"placed_and_wrong", "specificity", "transitions", "rules", "by_rank"} <= set(shown)
@@ -120,8 +121,11 @@ def test_what_is_shown_are_aggregates_and_the_files_are_there(fitted: Harness) -
     assert report["evaluation"]["outcome_mix"] is not None
 
 
-def test_another_configuration_from_the_launchpad_stands_beside_the_first(fitted: Harness) -> None:
+def test_another_configuration_stands_beside_the_first_and_another_dump_is_masked_anew(
+    fitted: Harness,
+) -> None:
     made = with_rollup(fitted)
+    assert chosen(land(made)) == set(ALL)  # never masked
     assert run(made).success
     kept = records(made)
     mask = {"mask": {"exclude": ["tinea"]}, "normalisation": "odds"}
@@ -135,18 +139,29 @@ def test_another_configuration_from_the_launchpad_stands_beside_the_first(fitted
     assert (told["normalisation"], told["rule"]) == ("odds", "distribution")
     assert told["thresholds"] == {"family": 0.5}
     # a refit goes by the file: rows masked by run config are masked again
-    assert chosen(land(made)) == set(ALL)
+    assert chosen(made.request()) == set(ALL)
+    made.dump(model=MODEL_B)
+    assert "are of another dump: run rollup_job" in why_failed(
+        made.run_job("rollup_job", list(jobs.ROLLUP))
+    )
+    assert chosen(made.request()) == set(ALL)
 
 
-def test_fitted_thresholds_follow_labels_and_so_does_the_record(fitted: Harness) -> None:
-    fit = {"thresholds": {"target": 0.9, "accuracy": {"class": 0.2}, "max_images_per_patient": 2}}
-    made = with_rollup(fitted, fit)
+def test_fitted_thresholds_follow_labels_and_so_does_the_record(
+    fitted: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # this world has thirty patients
+    monkeypatch.setattr(fit, "fit_shape", partial(shape.fit_shape, least_patients=2))
+    terms = {"target": 0.95, "accuracy": {"class": 0.3}, "delta": 0.4, "max_images_per_patient": 2}
+    made = with_rollup(fitted, {"thresholds": terms})
     assert run(made).success
     before = {asset: version(made, asset) for asset in ALL}
-    assert made.run_request(land(made, n=40)).success
+    land(made, n=60)
+    labels = ["expert_reviews", "cleaned_labels", "scored_test_rows", "tier_thresholds"]
+    assert made.run_job("refit_job", [*labels, *jobs.ROLLUP]).success
     changed = {asset for asset in ALL if before[asset] != version(made, asset)}
-    assert changed >= {"rollup_thresholds", "rollup_evaluation"}
-    assert jobs.MASKED not in changed
+    assert changed == set(jobs.ROLLUP)
+    assert len(records(made)) == 2
     strict = run(made, rollup_thresholds={"fit": {"target": 0.001}})
     assert strict.success
     [check] = strict.get_asset_check_evaluations()
@@ -155,29 +170,17 @@ def test_fitted_thresholds_follow_labels_and_so_does_the_record(fitted: Harness)
     assert "Not certified" in str(check.description)
 
 
-def test_a_refit_masks_anew_when_the_dump_is_another_one(fitted: Harness) -> None:
-    made = with_rollup(fitted)
-    assert chosen(land(made)) == set(ALL)  # never masked
-    assert run(made).success
-    made.dump(model=MODEL_B)
-    assert "are of another dump: run rollup_job" in why_failed(
-        made.run_job("rollup_job", list(jobs.ROLLUP))
-    )
-    request = made.request()
-    assert chosen(request) == set(ALL)
-    assert made.run_request(request).success
-
-
 def test_a_fault_in_the_files_holds_no_refit(fitted: Harness) -> None:
     made = with_rollup(fitted, {"thresholds": {"famly": 0.5}})
     request = land(made)
     assert 'the roll-up is left out (thresholds: no rank "famly"' in request.tags[WHY_TAG]
     assert not chosen(request)
+    assert not set(jobs.ROLLUP_CHECKS) & set(request.asset_check_keys or ())
     assert made.settings.taxonomy is not None
     made.settings.taxonomy.write_text("class,family\nacne,a\n")
     request = made.request()
     assert "the roll-up is left out (looks.csv: 3 classes have no row" in request.tags[WHY_TAG]
-    assert made.run_request(request).success
+    assert not chosen(request)
 
 
 def test_without_a_taxonomy_the_assets_say_what_is_missing_and_ticks_say_nothing(

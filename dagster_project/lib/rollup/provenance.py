@@ -165,8 +165,9 @@ def make_record(
 
 
 def source_version(table: ProbabilityTable) -> str:
-    """Digest of a table's ids and deployed view, in any order of its rows."""
-    return digest(sorted(_ids(table, "")[0]))
+    """Digest of a table's model, ids and deployed view, in any order of its rows."""
+    model = canonical_json(table.metadata.get("model_tree_hash"))
+    return digest(sorted(_ids(table, model)[0]))
 
 
 def masked_rows(table: ProbabilityTable, prepared: Prepared) -> pl.DataFrame:
