@@ -90,7 +90,8 @@ class RollupConfig(_Part):
     ``thresholds``: rank -> threshold in [0, 1], or above 1 for a rank that is never said; or how
     they are fitted (no rank is called as a key of the fit is). A rank that is not named is never
     said. ``parameter``: of the single-parameter
-    rules (speciesnet: the cascade's threshold; climbing; darts: lambda).
+    rules (speciesnet: the cascade's threshold; climbing; darts: lambda). ``skip_trivial_nodes``:
+    under lineage and distribution only; the others pass over nothing, as published.
     """
 
     mask: Mask | None = None

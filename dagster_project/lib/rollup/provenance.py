@@ -151,16 +151,17 @@ def make_record(
         frame = pl.DataFrame(
             {
                 "image_uuid": uuid,
-                "stage": [stage] * uuid.len(),
+                "stage": pl.repeat(stage, uuid.len(), eager=True),
                 "prediction_id": ids[number],
-                "applied_to": ids[number - 1] if number else [None] * uuid.len(),
+                "applied_to": ids[number - 1] if number else None,
                 "root_id": ids[0],
-                "terminal": [stage == STAGES[-1]] * uuid.len(),
+                "terminal": stage == STAGES[-1],
                 **columns,
             }
         ).with_columns(**{name: pl.lit(value, pl.String) for name, value in hashes.items()})
-        frames.append(frame.select(*SCHEMA).cast(pl.Schema(SCHEMA))[order].with_row_index("__at"))
-    rows = pl.concat(frames).sort("__at", maintain_order=True).drop("__at")
+        frames.append(frame.select(*SCHEMA).cast(pl.Schema(SCHEMA)))
+    n = len(order)
+    rows = pl.concat(frames)[(order[:, None] + n * np.arange(len(STAGES))).ravel()]
     return Record(rows, _metadata(rollup, hashes))
 
 
@@ -212,21 +213,20 @@ def _metadata(rollup: RollUp, hashes: dict[str, str | None]) -> dict[str, str]:
 def _ids(table: ProbabilityTable, made_by: str) -> list[list[str]]:
     """Ids of every image's states, a list a stage.
 
-    sha256 of what made it (hashes of configuration, taxonomy and model), the image, its raw outputs
-    as float64 (so that a table stored as float32 or float64 is the same), and the stage.
+    sha512 of what made them (hashes of configuration, taxonomy and model), the image, and its raw
+    outputs as float64 (so that a table stored as float32 or float64 is the same); its first 32 hex
+    digits name the source, the next 32 the masked row, the next 32 the rolled-up one.
     """
-    begun = hashlib.sha256(made_by.encode())
+    begun = hashlib.sha512(made_by.encode())
     raw = table.probs.astype("<f8")
     raw[np.isnan(raw)] = np.nan  # one NaN, whatever bits the file had
-    found: list[list[str]] = [[] for _ in STAGES]
-    for uuid, row in zip(table.frame["image_uuid"], raw, strict=True):
+    digests = []
+    for uuid, row in zip(table.frame["image_uuid"].to_list(), raw, strict=True):
         image = begun.copy()
-        image.update(f"\n{len(str(uuid).encode())}:{uuid}".encode() + row.tobytes())
-        for stage, ids in zip(STAGES, found, strict=True):
-            state = image.copy()
-            state.update(stage.encode())
-            ids.append(state.hexdigest()[:_ID])
-    return found
+        name = str(uuid).encode()
+        image.update(b"\n%d:%b" % (len(name), name) + row.tobytes())
+        digests.append(image.hexdigest())
+    return [[digest[_ID * k : _ID * (k + 1)] for digest in digests] for k in range(len(STAGES))]
 
 
 def _source(raw: npt.NDArray[np.floating[Any]], rollup: RollUp) -> dict[str, Any]:
