@@ -3,7 +3,7 @@
 Belongs: drawing a report of ``report.make_report`` that has an evaluation.
 Does not: counting (``groups``, ``specificity``, ``rules``), the house style.
 Concept: a node's colour is its accuracy, its size its share, and both stand beside it as text; a
-node that says nothing is an empty ring, one with too few patients has no colour.
+node that says nothing is an empty ring, one with too few patients a pale diamond.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_LEAVES = 80
 
 _NAME = 38
 _LEAST, _AREA = 14.0, 420.0
-_BAND = "#dbe6f2"
+_BAND, _TOO_FEW = "#dbe6f2", "#dddddd"
 _RULES: Mapping[str, tuple[str, str]] = {
     "leaf": ("s", house.INK),
     "lineage": ("o", house.CONFIDENT),
@@ -133,10 +133,13 @@ def _draw_node(
 ) -> None:
     rate = _accuracy(row)
     area = _LEAST + _AREA * row["share"] / most
-    face: Any = house.REFER if row["n"] else "white"
+    face: Any = _TOO_FEW if row["n"] else "white"
     if rate is not None:
         face = colours.to_rgba(np.array(rate))
-    axes.scatter(*at, s=area, color=[face], edgecolors=house.INK, linewidths=0.7, zorder=3)
+    shape = "D" if row["n"] and rate is None else "o"
+    axes.scatter(
+        *at, s=area, marker=shape, color=[face], edgecolors=house.INK, linewidths=0.7, zorder=3
+    )
     told = "nothing" if row["n"] == 0 else f"{100 * row['share']:.1f} % of images"
     if row["n"]:
         told += ", too few" if rate is None else f", {100 * rate:.0f} % right"

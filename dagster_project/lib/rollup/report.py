@@ -117,14 +117,14 @@ def labelled_rows(
         scored = scored.with_columns(tier=tier_of(scored, thresholds))
         columns += ["tier", "top1", "top3"]
     numbered = table.frame.select("image_uuid").with_row_index("at")
-    rows = scored.select(columns).sort("image_uuid").join(numbered, on="image_uuid", how="left")
+    rows = scored.select(columns).join(numbered, on="image_uuid", how="left").sort("image_uuid")
     if rows["at"].null_count():
         raise InputError(
             "scored rows of images that the probabilities do not have: score them anew"
         )
     return Labelled(
-        rows.sort("image_uuid")["at"].cast(pl.Int64).to_numpy(),
-        truth_of(rows.sort("image_uuid").select(columns), table.classes),
+        rows["at"].cast(pl.Int64).to_numpy(),
+        truth_of(rows.select(columns), table.classes),
         source,
     )
 

@@ -15,6 +15,7 @@ import pytest
 from rollup_files import FITTED, GIVEN, inputs, table
 from rollup_worlds import TAXONOMY
 
+from dagster_project.lib import tables
 from dagster_project.lib.rollup.candidates import RollUp
 from dagster_project.lib.rollup.config import parse_config
 from dagster_project.lib.rollup.place import given_thresholds
@@ -30,7 +31,6 @@ from dagster_project.lib.rollup.provenance import (
 )
 from dagster_project.lib.rollup.report import RollupInputs, roll_up
 from dagster_project.lib.rollup.taxonomy import Taxonomy
-from dagster_project.lib.tables import read_metadata
 
 COLUMNS = [
     *("image_uuid", "stage", "prediction_id", "applied_to", "root_id", "terminal", "node", "rank"),
@@ -202,11 +202,29 @@ def test_the_same_record_adds_nothing_and_another_stands_beside_it(tmp_path: Pat
 def test_a_file_says_all_that_is_needed_to_make_it_again(tmp_path: Path) -> None:
     made = record(inputs(MASKED, labels=False))
     add_record(tmp_path, made)
-    told = read_metadata(tmp_path / made.file_name)
+    told = tables.read_metadata(tmp_path / made.file_name)
     assert parse_config(json.loads(told["config"])) == parse_config(MASKED)
     assert json.loads(told["thresholds"]) == MASKED["thresholds"]
     assert [*map(tuple, json.loads(told["taxonomy"])["lineages"])] == list(TAXONOMY.lineages)
     assert made.file_name.startswith(told["config_hash"] + "-")
+
+
+def test_a_record_that_comes_while_others_are_gathered_is_gathered_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = inputs(GIVEN, labels=False)
+    folder, write = tmp_path / "predictions", tables.write_arrow_parts
+    add_record(folder, record(found))
+    late = record(replace(found, config=parse_config({**GIVEN, "rule": "antenna"})))
+
+    def write_slowly(*arguments: Any) -> None:
+        write(*arguments)
+        monkeypatch.undo()
+        add_record(folder, late)
+
+    monkeypatch.setattr(tables, "write_arrow_parts", write_slowly)
+    gather_records(folder, tmp_path / "all.parquet")
+    assert late.config_hash in set(pl.read_parquet(tmp_path / "all.parquet")["config_hash"])
 
 
 def test_several_writers_at_once_lose_no_record(tmp_path: Path) -> None:
