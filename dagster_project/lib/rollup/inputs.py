@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.labels.given import text_ids
 from dagster_project.lib.probability_table import ProbabilityTable, read_probabilities
 from dagster_project.lib.release.inputs import labels_of
 from dagster_project.lib.rollup.config import read_config
@@ -21,6 +23,8 @@ from dagster_project.lib.rollup.taxonomy import EXAMPLES, Taxonomy, read_taxonom
 from dagster_project.lib.tiers.scored_rows import score_rows
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from dagster_project.lib.tiers.thresholds import Thresholds
 
 
@@ -96,4 +100,15 @@ def _labelled(
     if found.labels is None and "label" not in table.frame.columns:
         return None
     labels = labels_of(found.labels, table)
+    if found.labels is not None:
+        labels = _with_patients(found.labels, labels)
     return labelled_rows(table, score_rows(table, labels), thresholds)
+
+
+def _with_patients(path: Path, labels: pl.DataFrame) -> pl.DataFrame:
+    """Labels with the file's ``patient_id``, if it has one: used where the table has none."""
+    frame = tables.read_table(path, ["image_uuid", "label"])
+    if "patient_id" not in frame.columns:
+        return labels
+    beside = frame.select(text_ids(path.name, frame["image_uuid"]), "patient_id")
+    return labels.join(beside, on="image_uuid", how="left", maintain_order="left")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from rollup_files import FITTED, N_PATIENTS, TIERS, write_files
 
@@ -88,6 +89,25 @@ def test_labels_are_only_needed_to_fit(run: Run, given: Path) -> None:
     assert (code, out) == (2, "")
     assert err.startswith("tier-refit: fitted.json: thresholds are to be fitted")
     assert not Path("none").exists()
+
+
+def test_patients_come_with_the_labels_where_the_table_names_none(run: Run, given: Path) -> None:
+    bare = given / "bare.parquet"
+    table = pq.read_table(given / "probs.parquet")
+    pq.write_table(table.drop_columns(["patient_id"]), bare)
+    labels = pl.read_csv(given / "labels.csv").join(
+        pl.DataFrame(table.select(["image_uuid", "patient_id"])), on="image_uuid"
+    )
+    labels.write_csv("labels.csv")
+    config = given / "fitted.json"
+    code, out, _ = run(*files(given, config=config, probs=bare, labels="labels.csv"))
+    assert code == 0
+    assert "\nCertified: " in out
+    usual = given / "labels.csv"
+    code, out, _ = run(*files(given, config=config, probs=bare, labels=usual, out="b"))
+    assert code == 0
+    assert "\nNot certified: " in out
+    assert "patients are not known" in out
 
 
 def test_json_is_alone_on_stdout_and_is_the_file(run: Run, given: Path) -> None:
