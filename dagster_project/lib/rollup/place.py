@@ -57,12 +57,13 @@ def place(
     Raises
     ------
     InputError
-        Other numbers of classes or ranks; a parameter that a rule needs or cannot use.
+        Other classes, or in another order; another number of ranks; a parameter that a rule needs
+        or cannot use.
     """
-    if prepared.values.shape[1] != len(taxonomy.classes):
+    if prepared.classes != taxonomy.classes:
         raise InputError(
-            f"{prepared.values.shape[1]} classes in the probabilities, "
-            f"{len(taxonomy.classes)} in the taxonomy"
+            f"probabilities of the classes {some(prepared.classes)}, a taxonomy over "
+            f"{some(taxonomy.classes)}; read it for these classes in their order"
         )
     rule = rule_of(config, taxonomy, prepared.allowed, thresholds)
     shared = ~np.isnan(prepared.values[:, 0])

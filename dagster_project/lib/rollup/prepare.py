@@ -48,6 +48,7 @@ class Prepared:
         probabilities and where all of them are 0.
     decided : (N,) bool: has shares, and kept_mass >= ``min_kept_mass``.
     allowed : (K,) bool, what the mask keeps.
+    classes : (K,) names, in the order of ``values``.
     """
 
     values: Floats
@@ -55,6 +56,7 @@ class Prepared:
     kept_mass: Floats
     decided: Bools
     allowed: Bools
+    classes: tuple[str, ...]
 
 
 def prepare(
@@ -100,7 +102,7 @@ def prepare(
         _check_sums(sums, recipe.how)
     least = 0.0 if config.mask is None else config.mask.min_kept_mass
     decided = (kept_mass >= least) & ~np.isnan(values[:, 0])
-    return Prepared(values, raw_max, kept_mass, decided, recipe.allowed)
+    return Prepared(values, raw_max, kept_mass, decided, recipe.allowed, tuple(classes))
 
 
 def blocks(n: int) -> Iterator[slice]:

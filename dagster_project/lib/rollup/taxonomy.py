@@ -1,6 +1,7 @@
 """A taxonomy: which family and group each class belongs to, finest rank first.
 
-Belongs: the table ``class,family,group`` (any number of ranks), its checks, its hash, node numbers.
+Belongs: the table ``class,family,group`` (any number of ranks), its checks, its hash, node numbers,
+where the shipped examples are.
 Does not: adding up probabilities (``place``), trees of other people (``imports``).
 Concept: a forest of equal depth over the classes. K = classes, R = ranks with the class as rank 0,
 V = nodes of all ranks; nodes are numbered rank by rank, classes first and in output order.
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
 
 CLASS = "class"
 
+CODE, VALIDATED = "icd10", "clinically_validated"
+"""Columns that are never ranks unless asked for: a code for each class; yes or no."""
+
+EXAMPLES = {
+    name: Path(__file__).parent / "taxonomies" / f"{name}.csv"
+    for name in ("by_aetiology", "by_morphology")
+}
+"""Tables over the demo's 25 classes. None is clinically validated, and each says so."""
+
 
 @dataclass(frozen=True)
 class Taxonomy:
@@ -38,10 +48,13 @@ class Taxonomy:
     ----------
     ranks : (R,) names, finest first; the first is ``class``.
     lineages : (K, R) names, one lineage a class, in output order of the classes.
+    validated : what the table says of itself in ``clinically_validated``: yes in every row, or no
+        in one of them; None: nothing. Not part of the hash, because it changes no row.
     """
 
     ranks: tuple[str, ...]
     lineages: tuple[tuple[str, ...], ...]
+    validated: bool | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -81,9 +94,10 @@ def read_taxonomy(path: Path, classes: Sequence[str], *, ranks: Sequence[str] = 
 
     Parameters
     ----------
-    path : CSV or parquet with a column ``class``; its other columns are ranks, finest first.
+    path : CSV or parquet with a column ``class``; its other columns are ranks, finest first, but
+        for ``icd10`` and ``clinically_validated``.
     classes : (K,) of the model, in output order; the table has each exactly once, in any order.
-    ranks : the columns that are ranks, where not all are (``icd10`` is often a code, not a rank).
+    ranks : the columns that are ranks, where not all are.
 
     Raises
     ------
@@ -92,7 +106,9 @@ def read_taxonomy(path: Path, classes: Sequence[str], *, ranks: Sequence[str] = 
         two ranks. Names file, row, column and the mend.
     """
     frame = tables.read_table(path, [CLASS], row_numbers=True)
-    columns = list(ranks) or [c for c in frame.columns if c not in (CLASS, tables.ROW)]
+    columns = list(ranks) or [
+        c for c in frame.columns if c not in (CLASS, tables.ROW, CODE, VALIDATED)
+    ]
     if not columns:
         raise InputError(
             f"{path.name}: only column class; add at least one rank, as in class,family"
@@ -103,7 +119,20 @@ def read_taxonomy(path: Path, classes: Sequence[str], *, ranks: Sequence[str] = 
     )
     _check(path.name, rows, list(classes), columns)
     lineage = {row[1]: row[1:] for row in rows.iter_rows()}
-    return Taxonomy((CLASS, *columns), tuple(lineage[name] for name in classes))
+    return Taxonomy(
+        (CLASS, *columns), tuple(lineage[name] for name in classes), _validated(path.name, frame)
+    )
+
+
+def _validated(name: str, frame: pl.DataFrame) -> bool | None:
+    if VALIDATED not in frame.columns:
+        return None
+    for row, said in frame.select(tables.ROW, VALIDATED).iter_rows():
+        if said not in ("yes", "no"):
+            raise InputError(
+                f'{name} row {row}, column {VALIDATED}: "{said or ""}" is neither yes nor no'
+            )
+    return bool((frame[VALIDATED] == "yes").all())
 
 
 def _check(name: str, rows: pl.DataFrame, classes: Sequence[str], ranks: Sequence[str]) -> None:

@@ -151,10 +151,11 @@ def test_thresholds_of_no_rank_or_no_number_are_refused(given: dict[str, float],
         given_thresholds(given, TREE)
 
 
-def test_other_numbers_of_classes_or_ranks_are_refused() -> None:
+def test_other_classes_another_order_of_them_or_other_ranks_are_refused() -> None:
     config = RollupConfig()
-    four = prepare(np.full((1, 4), 0.25), "abcd", config)
-    with pytest.raises(InputError, match="4 classes in the probabilities, 5 in the taxonomy"):
-        place(four, TREE, config, np.zeros(3))
+    for names in ("abcd", "bacde"):
+        other = prepare(np.full((1, len(names)), 0.2), names, config)
+        with pytest.raises(InputError, match=f"classes '{names[0]}'.*a taxonomy over 'a'"):
+            place(other, TREE, config, np.zeros(3))
     with pytest.raises(InputError, match="2 thresholds for the 3 ranks"):
         placed([[0.2] * 5], [0.5, 0.5])

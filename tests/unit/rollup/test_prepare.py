@@ -67,6 +67,13 @@ def test_a_mask_takes_mass_away_and_says_how_much(how: str) -> None:
     assert again.allowed.tolist() == [False, True, True, False]
 
 
+def test_a_mask_that_takes_nothing_away_changes_no_digit() -> None:
+    # just below 1/2, and above it once divided by a sum just below 1: twice as coarse there
+    half = 0.5 - 4e-7 * np.random.default_rng(0).random(300)
+    rows = np.stack([half, np.full(300, 0.3), 0.7 - 5e-7 - half, np.zeros(300)], axis=1)
+    assert (prepared(rows, "none", Mask(exclude=("d",))).values == rows).all()
+
+
 def test_below_the_least_kept_mass_a_row_is_not_decided_and_at_it_it_is() -> None:
     rows = [[0.5, 0.25, 0.25, 0.0], [0.75, 0.25, 0.0, 0.0]]
     mask = Mask(exclude=("a",), min_kept_mass=0.5)

@@ -39,9 +39,27 @@ def test_a_column_that_is_no_rank_can_be_left_out(tmp_path: Path) -> None:
     assert read_taxonomy(path, CLASSES, ranks=["family"]).ranks == ("class", "family")
 
 
+def test_a_code_is_no_rank_and_what_a_table_says_of_itself_is_kept(tmp_path: Path) -> None:
+    head = "class,family,icd10,clinically_validated\n"
+    said = read_taxonomy(
+        written(tmp_path, head + "a,f1,L1,yes\nb,f1,L1,no\nc,f2,L2,yes\n"), CLASSES
+    )
+    assert said.ranks == ("class", "family")
+    assert said.validated is False
+    assert read_taxonomy(
+        written(tmp_path, head + "a,f1,,yes\nb,f1,,yes\nc,f2,,yes\n"), CLASSES
+    ).validated
+    silent = read_taxonomy(written(tmp_path, "class,family\na,f1\nb,f1\nc,f2\n"), CLASSES)
+    assert silent.validated is None
+    assert silent.sha256 == said.sha256
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        pytest.param("class,family,clinically_validated\na,f,no\nb,f,\nc,f,no\n",
+                     'row 3, column clinically_validated: "" is neither yes nor no',
+                     id="validated_or_not"),
         pytest.param("class,family\na,f\nb,f\nd,f\n", 'row 4, column class: unknown class "d"',
                      id="unknown"),
         pytest.param("class,family\na,f\nb,f\n", "1 classes have no row: 'c'", id="missing"),
