@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 from harness import CLASSES, MODEL_B, Harness
 
 from dagster_project.definitions import build_definitions
 from dagster_project.defs import jobs
 from dagster_project.defs.label_sensor import WHY_TAG
+from dagster_project.defs.rollup_config import (
+    MaskedConfig,
+    RollupRuleConfig,
+    masked_config,
+    rule_config,
+)
+from dagster_project.lib.errors import InputError
 from dagster_project.lib.rollup import fit, shape
+from dagster_project.lib.rollup.config import FitThresholds, RollupConfig
+from dagster_project.lib.stored_table import StoredTable
 from dagster_project.lib.tables import read_metadata
 
 TAXONOMY = """class,family,group,clinically_validated
@@ -193,26 +202,20 @@ def test_without_a_taxonomy_the_assets_say_what_is_missing_and_ticks_say_nothing
     assert request.asset_check_keys == jobs.REFIT_CHECKS
 
 
-@pytest.mark.parametrize(
-    ("asset", "config", "message"),
-    [
-        pytest.param(
-            "rollup_thresholds",
-            {"thresholds": {"class": 0.5}, "fit": {"target": 0.1}},
-            "give thresholds or fit, not both",
-            id="both",
-        ),
-        pytest.param(
-            "masked_predictions",
-            {"mask": {"exclude": ["ezcema"]}},
-            'nearest "eczema"',
-            id="unknown_class",
-        ),
-    ],
-)
-def test_run_config_is_checked_as_the_file_is(
-    fitted: Harness, asset: str, config: dict[str, Any], message: str
-) -> None:
-    made = with_rollup(fitted)
-    assert message in why_failed(run(made, **{asset: config}))
-    assert not Path(made.settings.predictions_dir).exists()
+def test_keys_of_the_launchpad_lie_over_those_of_the_file(harness: Harness) -> None:
+    settings = with_rollup(harness, {"thresholds": {"target": 0.2}, "rule": "antenna"}).settings
+    mask: dict[str, Any] = {"normalisation": "odds"}
+    masked = masked_config(MaskedConfig(**mask), settings)
+    assert (masked.normalisation, masked.rule) == ("odds", "antenna")
+    rows = StoredTable.of(pl.DataFrame(), {"config": masked.model_dump_json()})
+
+    def rule(**keys: Any) -> RollupConfig:
+        return rule_config(RollupRuleConfig(**keys), rows, settings)
+
+    fitted = FitThresholds(target=0.2, delta=0.1)
+    assert rule(fit={"delta": 0.1}) == masked.model_copy(update={"thresholds": fitted})
+    assert rule(thresholds={"family": 0.5}).thresholds == {"family": 0.5}
+    with pytest.raises(InputError, match="give thresholds or fit, not both"):
+        rule(thresholds={"class": 0.5}, fit={})
+    with pytest.raises(InputError, match="run config: key thresholds.target: got 2"):
+        rule(fit={"target": 2.0})

@@ -202,7 +202,6 @@ def _thresholds(report: Report) -> str:
         if report["config"]["parameter"] is not None or report["config"]["rule"] == "speciesnet":
             return "The rule has a single number in place of thresholds; nothing was fitted."
         return "Given in the configuration; nothing was fitted and nothing is certified."
-    lines = [certificate_words(fit["certificate"])]
     rows = [
         (
             cell(row["rank"]),
@@ -218,7 +217,7 @@ def _thresholds(report: Report) -> str:
     level = f"jointly {percent(1 - fit['certificate']['delta'], 0)}"
     head = ("rank", "shape", "threshold", "images of B (patients)", f"right on B ({level})",
             "aim is")  # fmt: skip
-    lines.append(table(head, rows))
+    lines = [table(head, rows)]
     lines += [f"- {cell(rank)} is never said: {cell(why)}" for rank, why in fit["disabled"].items()]
     scope = " ".join(fit["certificate"]["scope"])
     a, b = fit["n_a"], fit["n_b"]
