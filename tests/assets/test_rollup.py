@@ -217,5 +217,5 @@ def test_keys_of_the_launchpad_lie_over_those_of_the_file(harness: Harness) -> N
     assert rule(thresholds={"family": 0.5}).thresholds == {"family": 0.5}
     with pytest.raises(InputError, match="give thresholds or fit, not both"):
         rule(thresholds={"class": 0.5}, fit={})
-    with pytest.raises(InputError, match="run config: key thresholds.target: got 2"):
+    with pytest.raises(InputError, match=r"run config: key thresholds\.target: got 2"):
         rule(fit={"target": 2.0})
