@@ -440,6 +440,40 @@ def scorecard(options: argparse.Namespace) -> None:
         raise RefusedError(f"{', '.join(rejected)}: REJECT; {out / 'scorecard.md'} says why")
 
 
+def rollup(options: argparse.Namespace) -> None:
+    """When unsure, say less: class mask and roll-up to a coarser rank, judged where labels are."""
+    from dagster_project.lib.rollup import publish, words
+    from dagster_project.lib.rollup.inputs import RollupFiles, read_inputs
+    from dagster_project.lib.rollup.report import roll_up
+    from dagster_project.lib.tiers.thresholds import read_deployed
+
+    _check_writable(options.out)
+    out = publish.prepare_out(options.out)
+    files = RollupFiles(
+        probs=options.probs,
+        taxonomies=options.taxonomy,
+        config=options.config,
+        labels=options.labels,
+        classes=options.classes,
+        row_ids=options.row_ids,
+    )
+    deployed = read_deployed(options.deployed) if options.deployed else _deployed_now()
+    inputs = read_inputs(files, thresholds=deployed)
+    with progress.bar("rollup", "step") as show:
+        found = roll_up(inputs, on_progress=show)
+    with progress.bar("write", "file") as show:
+        new = publish.write_rollup(found, out, on_progress=show)
+    if options.json:
+        print(publish.report_json(found.report), end="")
+    else:
+        added = "added" if new else "was there already, nothing added"
+        record = f"{found.record.file_name}: {added}"
+        print("\n".join([*words.summary_lines(found.report), record, str(out)]))
+    fit = found.report["fit"]
+    if options.fail and fit is not None and fit["certificate"]["status"] != "certified":
+        raise RefusedError(f"thresholds are not certified; {out / publish.NOTE} says why")
+
+
 def verify(options: argparse.Namespace) -> None:
     """Whether a release is still what was released and signed; each fault on a line."""
     from dagster_project.lib.release.bundle import read_sums
@@ -570,6 +604,12 @@ _COMMANDS: tuple[tuple[Command, Arguments, str], ...] = (
         cli_arguments.scorecard,
         "tier-refit scorecard --probs baseline=b.parquet --probs focal=f0.parquet f1.parquet "
         "--labels cleaned.csv --out scorecard",
+    ),
+    (
+        rollup,
+        cli_arguments.rollup,
+        "tier-refit rollup --probs p.parquet --taxonomy families.csv --config rollup.json "
+        "--labels cleaned.csv --out rollup",
     ),
     (verify, cli_arguments.verify, "tier-refit verify store/releases/current --recompute"),
     (

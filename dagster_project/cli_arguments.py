@@ -252,6 +252,51 @@ def scorecard(command: argparse.ArgumentParser) -> None:
     command.add_argument("--fail", action="store_true", help="exit 3 if one is REJECTed")
 
 
+def rollup(command: argparse.ArgumentParser) -> None:
+    """Of ``tier-refit rollup``."""
+    _files_argument(
+        command,
+        "--probs",
+        "P",
+        "probability parquet files; several are shards of one table",
+        required=True,
+    )
+    _files_argument(
+        command,
+        "--taxonomy",
+        "T",
+        "class,family,group as CSV, or by_morphology, by_aetiology (examples, not clinically "
+        "validated); of further ones only the confusions they hold are told",
+        required=True,
+    )
+    command.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="C",
+        help="JSON: mask, normalisation, rule, thresholds (docs/rollup-report.md)",
+    )
+    command.add_argument(
+        "--labels",
+        type=Path,
+        help="image_uuid, label, to fit and to judge; default: those in P, if any",
+    )
+    command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
+    _row_ids_argument(command)
+    command.add_argument(
+        "--deployed",
+        type=Path,
+        help="thresholds.json of the tiers in service; default: the environment",
+    )
+    command.add_argument(
+        "-o", "--out", type=Path, required=True, help="output folder; predictions in it are kept"
+    )
+    command.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+    command.add_argument(
+        "--fail", action="store_true", help="exit 3 if thresholds are fitted and not certified"
+    )
+
+
 def verify(command: argparse.ArgumentParser) -> None:
     """Of ``tier-refit verify``."""
     _release_argument(command, "folder")

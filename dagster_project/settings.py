@@ -77,6 +77,18 @@ class Settings(BaseSettings):
         "checkpoints.toml: which checkpoints are compared with the model in service, and by which "
         "rule; unset: none.",
     )
+    taxonomy: Path | None = _variable(
+        "TIER_REFIT_TAXONOMY",
+        None,
+        "CSV class,family,group: what the roll-up says when the model is unsure, and that it "
+        "follows labels in every refit; unset: by rollup_job only, with a shipped example where "
+        "its classes are the model's (none is clinically validated).",
+    )
+    rollup: Path | None = _variable(
+        "TIER_REFIT_ROLLUP",
+        None,
+        "JSON of the roll-up: mask, normalisation, rule, thresholds; the built-in one when unset.",
+    )
     null_fields: Annotated[tuple[str, ...] | None, NoDecode] = _variable(
         "TIER_REFIT_NULL_FIELDS",
         None,
@@ -235,6 +247,8 @@ class Settings(BaseSettings):
         "verified_labels",
         "policy",
         "checkpoints",
+        "taxonomy",
+        "rollup",
         "model_public_key",
         "deployed_confident",
         "deployed_refer",
@@ -255,6 +269,8 @@ class Settings(BaseSettings):
         "dataset_dir",
         "policy",
         "checkpoints",
+        "taxonomy",
+        "rollup",
         "model_public_key",
         "class_descriptions",
         mode="after",
@@ -314,6 +330,11 @@ class Settings(BaseSettings):
     def manifests_dir(self) -> Path:
         """Manifests for the next training, one folder a version, and the link ``latest``."""
         return self.store / "manifests"
+
+    @property
+    def predictions_dir(self) -> Path:
+        """The record of all roll-ups, one file a configuration; nothing in it is ever changed."""
+        return self.store / "predictions"
 
     @property
     def releases_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""Jobs: model sync, dataset, dump, image issues, refit, mislabels, policy preview, scorecard.
+"""Jobs: model sync, dataset, dump, image issues, refit, mislabels, preview, scorecard, roll-up.
 
 Belongs: which assets run together, and by which executor.
 Does not: when (``label_sensor``, ``schedules``).
@@ -38,6 +38,12 @@ TRAIN_SIDE = ("mislabel_candidates", "issue_kinds", "prune_list")
 SCORECARD = ("tta_gain", "temperature", "checkpoint_scorecard")
 """Added to the refit only where checkpoints are listed and their shards are current."""
 
+MASKED = "masked_predictions"
+ROLLUP = ("rollup_thresholds", "rolled_up_predictions", "rollup_evaluation")
+"""Added to the refit only where a taxonomy is set; the masked rows before them need no label."""
+
+ROLLUP_CHECKS = [dg.AssetCheckKey(dg.AssetKey("rollup_evaluation"), "rollup_certified")]
+
 SCORECARD_CHECKS = [dg.AssetCheckKey(dg.AssetKey("checkpoint_scorecard"), "checkpoint_verdicts")]
 
 REFIT_CHECKS = [
@@ -55,30 +61,47 @@ REFIT_CHECKS = [
 ]
 
 
-def refit_assets(with_train_side: bool, with_scorecard: bool = False) -> list[dg.AssetKey]:
-    """The explicit selection of one refit."""
+def refit_assets(
+    with_train_side: bool, with_scorecard: bool = False, rollup: Sequence[str] = ()
+) -> list[dg.AssetKey]:
+    """The explicit selection of one refit. ``rollup``: which assets of the roll-up join."""
     names = (
         *REFIT,
         *(TRAIN_SIDE if with_train_side else ()),
         *(SCORECARD if with_scorecard else ()),
+        *rollup,
     )
     return [dg.AssetKey(name) for name in names]
 
 
-def refit_checks(with_scorecard: bool) -> list[dg.AssetCheckKey]:
+def refit_checks(with_scorecard: bool, with_rollup: bool = False) -> list[dg.AssetCheckKey]:
     """The checks of that selection."""
-    return REFIT_CHECKS + (SCORECARD_CHECKS if with_scorecard else [])
+    return [
+        *REFIT_CHECKS,
+        *(SCORECARD_CHECKS if with_scorecard else ()),
+        *(ROLLUP_CHECKS if with_rollup else ()),
+    ]
 
 
 def build_jobs(
-    artifacts: Sequence[dg.AssetKey] = (), dumps: Iterable[dg.AssetKey] = ()
+    artifacts: Sequence[dg.AssetKey] = (),
+    dumps: Iterable[dg.AssetKey] = (),
+    *,
+    with_rollup: bool = False,
 ) -> list[Any]:
     """All jobs, by what people call them; two more where checkpoints are listed (their keys).
 
     Without a checkpoint there is nothing to compare: a refit has no scorecard then.
+    ``with_rollup``: a taxonomy is set, and the roll-up may join a refit.
     """
     listed = _checkpoint_jobs(artifacts, dumps) if artifacts else []
-    refit = (*REFIT, *TRAIN_SIDE, *(SCORECARD if artifacts else ()))
+    rollup = (MASKED, *ROLLUP)
+    refit = (
+        *REFIT,
+        *TRAIN_SIDE,
+        *(SCORECARD if artifacts else ()),
+        *(rollup if with_rollup else ()),
+    )
     assets = dg.AssetSelection.assets
     checks = dg.AssetSelection.checks
     in_process = dg.in_process_executor
@@ -129,6 +152,12 @@ def build_jobs(
             "scorecard_job",
             assets(*SCORECARD),
             description="Compare the checkpoints with the baseline, on the labels in force.",
+            executor_def=in_process,
+        ),
+        dg.define_asset_job(
+            "rollup_job",
+            assets(*rollup),
+            description="When unsure, say less: mask, thresholds, roll-up, and what it is worth.",
             executor_def=in_process,
         ),
         *listed,

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
-from dagster_project.defs import checkpoints, jobs, tick_words
+from dagster_project.defs import checkpoints, jobs, rollup, tick_words
 from dagster_project.defs.labels import labels_version, read_drop, report_drop
 from dagster_project.defs.parquet_io import asset_key, read_stored, table_path
 from dagster_project.defs.policy_config import policy_without_run_config
 from dagster_project.defs.probabilities import DUMPS, dump_of, dumped_classes, shard_keys
+from dagster_project.defs.rollup_config import mask_sha256
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.files import digest
 from dagster_project.settings import Settings
@@ -238,6 +239,33 @@ def _checkpoint_waits(
     return None
 
 
+def rollup_waits(settings: Settings) -> str | None:
+    """Why the roll-up cannot join this refit; None if it can, empty where no taxonomy is set.
+
+    A fault in its files is seen here: in the run it would fail what the refit is there for.
+    """
+    if settings.taxonomy is None:
+        return ""
+    try:
+        rollup.check_settings(settings, dumped_classes(settings))
+    except (InputError, OSError) as error:
+        return str(error)
+    return None
+
+
+def rollup_assets(
+    instance: dg.DagsterInstance, settings: Settings, wanted: Basis
+) -> tuple[str, ...]:
+    """What of the roll-up a refit makes again: masked rows only if they are of another basis."""
+    event = _newest(instance, jobs.MASKED)
+    values = {} if event is None else _metadata(event)
+    found = [values.get(name) for name in (*rollup.BASIS, "mask_sha256")]
+    current = [wanted.model_tree_hash, wanted.dataset_version, str(wanted.n_shards)]
+    same = found == [*current, mask_sha256(settings)]
+    same = same and table_path(settings, jobs.MASKED).is_file()
+    return jobs.ROLLUP if same else (jobs.MASKED, *jobs.ROLLUP)
+
+
 @dg.sensor(
     job_name=jobs.REFIT_JOB,
     minimum_interval_seconds=5,
@@ -271,7 +299,8 @@ def label_sensor(
     train_side = train_side_waits(instance, settings, wanted)
     attempt = f"{failed + 1} of {MAX_ATTEMPTS}"
     scorecard = scorecard_waits(instance, settings, wanted)
-    joins = tick_words.joins(train_side, scorecard)
+    rolls = rollup_waits(settings)
+    joins = tick_words.joins(train_side, scorecard, rolls)
     why = tick_words.starting(wanted, fitted, drop, attempt, joins, policy)
     context.log.info(why)
     return dg.RunRequest(
@@ -279,8 +308,12 @@ def label_sensor(
         run_key=f"{wanted.key}:{fitted.key if fitted else 'none'}:{len(runs)}",
         tags={WANTED_TAG: wanted.key, WHY_TAG: why},
         # explicit: with a bare target the run's asset selection stays empty
-        asset_selection=jobs.refit_assets(train_side is None, scorecard is None),
-        asset_check_keys=jobs.refit_checks(scorecard is None),
+        asset_selection=jobs.refit_assets(
+            train_side is None,
+            scorecard is None,
+            rollup_assets(instance, settings, wanted) if rolls is None else (),
+        ),
+        asset_check_keys=jobs.refit_checks(scorecard is None, rolls is None),
     )
 
 

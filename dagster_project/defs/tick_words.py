@@ -110,20 +110,23 @@ def given_up(runs: Sequence[dg.DagsterRun], failed: int, wanted: "Basis", drop: 
     )
 
 
-def joins(train_side: str | None, scorecard: str | None) -> str:
+def joins(train_side: str | None, scorecard: str | None, rollup: str | None = "") -> str:
     """What else is made by a refit. Each is why it does not join; None if it does.
 
-    ``scorecard`` is empty where no checkpoint is listed: nothing is said of it.
+    ``scorecard`` is empty where no checkpoint is listed, ``rollup`` where no taxonomy is set:
+    nothing is said of it.
     """
     told = (
         "mislabel assets of the train side join in"
         if train_side is None
         else f"the train side is left out ({train_side})"
     )
-    if scorecard is None:
-        return f"{told}; the scorecard of checkpoints joins in"
-    left = f"; the scorecard of checkpoints is left out ({scorecard})"
-    return told + left if scorecard else told
+    for name, waits in (("the scorecard of checkpoints", scorecard), ("the roll-up", rollup)):
+        if waits is None:
+            told += f"; {name} joins in"
+        elif waits:
+            told += f"; {name} is left out ({waits})"
+    return told
 
 
 def starting(

@@ -67,6 +67,27 @@ LINEAGE = {
     "policy_preview": {"scored_test_rows"},
     "cleaned_manifest": {"prune_list", "dataset_index", "cleaned_labels"},
     "label_history": {"expert_reviews", "cleaned_labels", "tier_thresholds"},
+    "masked_predictions": {"test_probabilities", "dataset_index"},
+    "rollup_thresholds": {
+        "test_probabilities",
+        "dataset_index",
+        "masked_predictions",
+        "scored_test_rows",
+    },
+    "rolled_up_predictions": {
+        "test_probabilities",
+        "dataset_index",
+        "masked_predictions",
+        "rollup_thresholds",
+    },
+    "rollup_evaluation": {
+        "test_probabilities",
+        "dataset_index",
+        "rollup_thresholds",
+        "rolled_up_predictions",
+        "scored_test_rows",
+        "tier_thresholds",
+    },
     "tta_gain": {"test_probabilities", "cleaned_labels", "dataset_index"},
     "temperature": {"test_probabilities", "cleaned_labels", "dataset_index"},
     "checkpoint_scorecard": {
@@ -89,6 +110,7 @@ CHECKS = {
     ("tier_report", "tiers_sum_to_n", True),
     ("tier_report", "rounding_kept", False),
     ("checkpoint_scorecard", "checkpoint_verdicts", False),
+    ("rollup_evaluation", "rollup_certified", False),
 }
 JOBS = {
     "model_sync_job",
@@ -99,6 +121,7 @@ JOBS = {
     "mislabel_job",
     "policy_preview_job",
     "scorecard_job",
+    "rollup_job",
 }
 LISTED = ("focal", "again")
 """Checkpoints of ``listed``."""

@@ -210,11 +210,50 @@ def p_values(
             k -= claim.alpha * n
         else:
             k -= claim.alpha * images
-        losses = np.clip(k / max_images + claim.alpha, 0.0, 1.0)
-        found.append(np.exp(-betting.log_wealth(losses, claim.alpha, delta=level)))
+        found.append(_betting(k, claim.alpha, level=level, max_images=max_images))
         if (found[-1] > level).any():
             break
     return np.concatenate(found) if found else np.zeros(0)
+
+
+def share_p_values(
+    events: npt.NDArray[np.integer[Any]],
+    images: npt.NDArray[np.integer[Any]],
+    alpha: float,
+    *,
+    level: float,
+    max_images: int,
+) -> npt.NDArray[np.float64]:
+    """p-value of "at least ``alpha`` of images have the event", for events counted side by side.
+
+    The test that :func:`p_values` makes of W, for whatever is not a score against a threshold.
+
+    Parameters
+    ----------
+    events : (G, P) how many images of each patient have it, patients in hash order.
+    images : (P,) how many images each patient has, from 1 to ``max_images``.
+
+    Returns
+    -------
+    (G,) in [0, 1]: exact binomial where every patient has one image, else by betting. 1 if P = 0.
+    """
+    if not images.size:
+        return np.ones(len(events))
+    if (images == 1).all():
+        from scipy import special
+
+        p: npt.NDArray[np.float64] = special.bdtr(events.sum(axis=1), images.size, alpha)
+        return p
+    return _betting(events - alpha * images, alpha, level=level, max_images=max_images)
+
+
+def _betting(
+    excess: npt.NDArray[np.float64], alpha: float, *, level: float, max_images: int
+) -> npt.NDArray[np.float64]:
+    """(G,) p-values of "the mean excess over alpha, (G, P) by patient, is at least 0"."""
+    losses = np.clip(excess / max_images + alpha, 0.0, 1.0)
+    p: npt.NDArray[np.float64] = np.exp(-betting.log_wealth(losses, alpha, delta=level))
+    return p
 
 
 def _accumulated(
@@ -429,17 +468,29 @@ def rows_needed(
     weight = covered if claim.quantity == "covered_top1" else np.ones(len(rows), dtype=bool)
     excess = covered * ~rows.top1 - claim.alpha * weight
     by_patient = np.bincount(rows.patient, weights=excess, minlength=rows.n_patients)
-    margin = -float(by_patient.mean()) if rows.n_patients else 0.0
+    patients = patients_needed(by_patient.astype(np.float64), terms, single=rows.single)
+    if patients == "never":
+        return patients
+    return math.ceil(patients * (among or len(rows)) / rows.n_patients)
+
+
+def patients_needed(
+    excess: npt.NDArray[np.float64], terms: Terms, *, single: bool
+) -> float | Literal["never"]:
+    """Patients needed for 80 % power, as :func:`rows_needed`, from (P,) each one's excess.
+
+    ``single``: every patient has one image. "never" also where there is no patient.
+    """
+    margin = -float(excess.mean()) if excess.size else 0.0
     if margin <= 0:
         return "never"
-    spread = float((by_patient**2).mean()) - margin**2
+    spread = float((excess**2).mean()) - margin**2
     # without any error the spread says nothing: each patient then multiplies the wealth by this
-    best = margin / (1 if rows.single else terms.max_images)
-    patients = max(
-        spread * _standard_errors(terms.level, binomial=rows.single) ** 2 / margin**2,
+    best = margin / (1 if single else terms.max_images)
+    return max(
+        spread * _standard_errors(terms.level, binomial=single) ** 2 / margin**2,
         math.log(1 / terms.level) / math.log1p(best),
     )
-    return math.ceil(patients * (among or len(rows)) / rows.n_patients)
 
 
 def _failing_group(

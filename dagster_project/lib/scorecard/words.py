@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dagster_project.lib.markdown import cell as _cell
+from dagster_project.lib.markdown import percent
+from dagster_project.lib.markdown import table as _table
 from dagster_project.lib.scorecard.comparison import LOSSES, MEASURES
 
 PICTURES = ("recall_change.png", "reliability.png", "operating_curves.png")
@@ -558,15 +561,6 @@ def _limits(card: Card, shared: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share for a person; undefined is a word.
-
-    >>> percent(0.7184), percent(None)
-    ('71.8 %', 'undefined')
-    """
-    return "undefined" if value is None else f"{100 * value:.{digits}f} %"
-
-
 def number(value: float | None) -> str:
     """A loss or an area for a person.
 
@@ -601,16 +595,3 @@ def _name(name: str) -> str:
 
 def _heading(name: str) -> str:
     return _cell(name)
-
-
-def _cell(text: str) -> str:
-    """Text that stays in its cell and means nothing else in Markdown."""
-    plain = " ".join(str(text).split())
-    for mark in ("\\", "|", "*", "<"):
-        plain = plain.replace(mark, f"\\{mark}")
-    return plain
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -7,15 +7,13 @@ Concept: a rule and its target for each threshold; unknown keys are refused, nev
 
 from __future__ import annotations
 
-import difflib
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
-from dagster_project.lib import files, tables
+from dagster_project.lib import files
+from dagster_project.lib.config_file import faults, read_config_json
 from dagster_project.lib.errors import InputError
 
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
@@ -144,6 +142,10 @@ class TierPolicy(_Part):
         return self
 
 
+_PARTS = (
+    TierPolicy, ConfidentRule, ReferRule, PossibleItem, Certify, Allowed, Accept, TierNoise
+)  # fmt: skip
+
 DEFAULT_POLICY = TierPolicy(
     confident=ConfidentRule(rule="confident_wrong_share", target=0.041),
     refer=ReferRule(rule="share", target=0.13),
@@ -159,15 +161,7 @@ def read_policy(path: Path) -> TierPolicy:
     InputError
         Missing, not JSON, a key repeated, unknown or out of range: file, key, got, allowed.
     """
-    tables.existing(path, "policy file")
-    try:
-        text = path.read_text(encoding="utf-8")
-        value = json.loads(text, object_pairs_hook=_without_repeats)
-    except InputError as error:
-        raise InputError(f"{path.name}: {error}") from None
-    except ValueError as error:
-        raise InputError(f"{path.name}: not JSON ({error}); see docs/tiers.md") from None
-    return parse_policy(value, path.name)
+    return parse_policy(read_config_json(path, "policy file", "docs/tiers.md"), path.name)
 
 
 def parse_policy(value: object, name: str = "policy") -> TierPolicy:
@@ -181,40 +175,10 @@ def parse_policy(value: object, name: str = "policy") -> TierPolicy:
     try:
         return TierPolicy.model_validate(value)
     except ValidationError as error:
-        faults = [_fault(detail) for detail in error.errors()]
-        raise InputError(f"{name}: {'; '.join(faults)}") from None
+        raise InputError(f"{name}: {faults(error, 'the policy', _PARTS)}") from None
 
 
 def policy_sha256(policy: TierPolicy) -> str:
     """Hex sha256 of the policy's canonical JSON; keys left unset do not count."""
     value = policy.model_dump(mode="json", exclude_none=True)
     return files.sha256_bytes(files.canonical_json(value).encode())
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise InputError(f"key {key} appears twice; keep one")
-        found[key] = value
-    return found
-
-
-def _fault(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"]) or "the policy"
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(detail["loc"][-1]), _known_keys(), n=1)
-        return f"key {key}: unknown" + (f", nearest {near[0]}" if near else "; remove it")
-    if detail["type"] == "missing":
-        return f"key {key}: missing"
-    allowed = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if isinstance(detail["input"], dict | BaseModel):
-        return f"key {key}: {allowed}"
-    return f"key {key}: got {detail['input']!r}, allowed: {allowed}"
-
-
-def _known_keys() -> list[str]:
-    parts = (
-        TierPolicy, ConfidentRule, ReferRule, PossibleItem, Certify, Allowed, Accept, TierNoise
-    )  # fmt: skip
-    return sorted({name for part in parts for name in part.model_fields})

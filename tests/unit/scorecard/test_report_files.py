@@ -14,6 +14,7 @@ from report_worlds import CLASSES, NAMES, answers, checkpoints, mistaken
 
 from dagster_project.lib import pictures as house
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.markdown import percent
 from dagster_project.lib.scorecard import pictures, publish, words
 from dagster_project.lib.scorecard.comparison import MEASURES
 from dagster_project.lib.scorecard.noise import from_joint
@@ -212,7 +213,7 @@ def test_the_gain_of_mirror_images_is_a_table_or_a_reason(whole: Made) -> None:
     comparison = whole[0]["comparisons"]["focal"]
     tta = {"plain": measured[0], "tta": measured[1], "comparison": comparison, "reason": None}
     note = words.scorecard_note(whole[0] | {"tta": tta})
-    assert f"| top-1 | {words.percent(measured[0]['top1'])} |" in note
+    assert f"| top-1 | {percent(measured[0]['top1'])} |" in note
     refused = words.scorecard_note(whole[0] | {"tta": {"reason": "the dump has one view"}})
     assert "Not compared: the dump has one view." in refused
 
