@@ -36,6 +36,7 @@ from dagster_project.lib.demo.world import World, build_world, read_truth
 from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.lib.files import write_text
 from dagster_project.lib.review.hand_out import SHEET, answer_name
+from dagster_project.lib.rollup.taxonomy import EXAMPLES
 from dagster_project.settings import SETTINGS_FILE, Settings, load_settings, use_settings_of
 
 CHECKPOINTS = "checkpoints.toml"
@@ -149,6 +150,7 @@ def _prepare(world: World) -> Settings:
         "LABELS_URI": root / "label_drop",
         "TIER_REFIT_STORE": root / "store",
         "TIER_REFIT_CHECKPOINTS": root / CHECKPOINTS,
+        "TIER_REFIT_TAXONOMY": EXAMPLES["by_morphology"],
         "NUM_SHARDS": given.num_shards if "num_shards" in given.model_fields_set else SHARDS,
         "TIER_REFIT_BATCH_SIZE": BATCH,
         "TIER_REFIT_PACKET_SIZE": PACKET_SIZE,
@@ -317,6 +319,7 @@ def _closing_tables(stage: Stage, world: World, before: Snapshot, run_id: str) -
         _planted_lines(world, before, after) + _picture_lines(stage, world),
         _estimated_lines(stage, world, before),
         _checkpoint_lines(after.scorecard),
+        _rollup_lines(stage),
         _recomputed_lines(stage, run_id),
     ]
     return "\n" + "\n\n".join("\n".join(lines) for lines in parts)
@@ -432,6 +435,17 @@ def _checkpoint_lines(card: dict[str, Any]) -> list[str]:
     return lines + why
 
 
+def _rollup_lines(stage: Stage) -> list[str]:
+    """What a coarser answer wins and costs where the class is unsure, on reviewed labels."""
+    from dagster_project.lib.rollup.words import summary_lines
+
+    report = json.loads(read_stored(stage.settings, "rollup_evaluation").metadata["report"])
+    lines = ["rolled up to a family or a group where the class is unsure"]
+    for said in summary_lines(report):
+        lines += textwrap.wrap(said, 92, initial_indent="  ", subsequent_indent="    ")
+    return lines
+
+
 def _recomputed_lines(stage: Stage, run_id: str) -> list[str]:
     """Materializations of every asset, in all and in the refit, read from the event log."""
     graph = stage.definitions.resolve_asset_graph()
@@ -465,6 +479,7 @@ def _where_to_look(root: Path, settings: Settings, seconds: float) -> str:
         "releases/latest/report.md": "the same in words",
         "report/tier_thresholds.png": "coverage curve with the thresholds marked",
         "report/scorecard/scorecard.md": "which checkpoint to ship, and why",
+        "report/rollup/rollup_report.md": "what a coarser answer gains where the class is unsure",
         "report/mislabels/test/": "candidates, worst first, with their picture",
         "report/image_issues/": "garbage, copies, contradicting copies, clusters",
         "packets/": "the blind packet: unzip one, double-click index.html",
