@@ -52,8 +52,7 @@ def speciesnet(parameter: float | None, n_ranks: int, under: Ints) -> Rule:
     ----------
     parameter : the threshold, to be exceeded; None: 0.65. under : (V,) allowed classes of a node.
     """
-    at = SPECIESNET_THRESHOLD if parameter is None else parameter
-    everywhere = np.full(n_ranks, at)
+    everywhere = np.full(n_ranks, parameter_of("speciesnet", parameter))
     return Rule(everywhere, False, _none(under), strict=True, largest=SPECIESNET_CLASSES)
 
 
@@ -64,7 +63,7 @@ def climbing(parameter: float | None, n_ranks: int, under: Ints) -> Rule:
     ----------
     parameter : the threshold; it has no default. under : (V,) allowed classes of a node.
     """
-    return Rule(np.full(n_ranks, _given("climbing", parameter)), True, _none(under))
+    return Rule(np.full(n_ranks, parameter_of("climbing", parameter)), True, _none(under))
 
 
 def darts(parameter: float | None, n_ranks: int, n_allowed: int, under: Ints) -> Rule:
@@ -83,7 +82,7 @@ def darts(parameter: float | None, n_ranks: int, n_allowed: int, under: Ints) ->
     InputError
         No lambda, or one below 0 (it is a price of being wrong).
     """
-    bonus = _given("darts", parameter)
+    bonus = parameter_of("darts", parameter)
     if bonus < 0:
         raise InputError(f"parameter of rule darts: {bonus} is below 0; give lambda >= 0 (bits)")
     gain = np.log2(n_allowed / np.maximum(under, 1))
@@ -96,7 +95,10 @@ def darts(parameter: float | None, n_ranks: int, n_allowed: int, under: Ints) ->
     )
 
 
-def _given(rule: str, parameter: float | None) -> float:
+def parameter_of(rule: str, parameter: float | None) -> float:
+    """The number of a single-parameter rule; only SpeciesNet's may be left out."""
+    if parameter is None and rule == "speciesnet":
+        return SPECIESNET_THRESHOLD
     if parameter is None or not np.isfinite(parameter):
         raise InputError(f"rule {rule} needs a number as parameter; got {parameter}")
     return parameter

@@ -16,7 +16,7 @@ import numpy as np
 
 from dagster_project.lib.rollup.candidates import BY_RANK, RollUp, is_right
 from dagster_project.lib.rollup.config import FitThresholds
-from dagster_project.lib.rollup.peers import SPECIESNET_THRESHOLD
+from dagster_project.lib.rollup.peers import SPECIESNET_THRESHOLD, parameter_of
 from dagster_project.lib.rollup.placed import UNPLACED
 from dagster_project.lib.rollup.specificity import PARAMETERS, figures_of
 from dagster_project.lib.rollup.transitions import leaf_of
@@ -59,8 +59,7 @@ def compared_rules(prepared: Prepared, rollup: RollUp, truth: Truth) -> list[dic
             told = _line(rule, "thresholds", None, own)
             rows.append(told | _figures(_with(rollup, rule, None), prepared, truth))
     if rollup.config.rule not in BY_RANK:
-        given = rollup.config.parameter
-        at = SPECIESNET_THRESHOLD if given is None else given
+        at = parameter_of(rollup.config.rule, rollup.config.parameter)
         rows.append(
             _line(rollup.config.rule, "given", at, True) | _figures(rollup, prepared, truth)
         )

@@ -58,6 +58,9 @@ _CELLS = 400_000
 SCOPE = (
     "Holds for patients exchangeable with these, whose labels these are.",
     "Certified is only P(placed and wrong) over all images. Accuracies by rank are estimates.",
+    "Wrong is what these labels call wrong. Where only some were reviewed, first of all those that "
+    "contradict the model, errors that label and model share stay unseen: against the truth "
+    "P(placed and wrong) is then larger, and nothing is certified of it.",
     "Target, taxonomy, mask, normalisation and rule must have been fixed before these labels were "
     "seen.",
 )

@@ -23,6 +23,7 @@ from dagster_project.lib.rollup.candidates import (
     candidates,
     is_right,
 )
+from dagster_project.lib.rollup.peers import parameter_of
 from dagster_project.lib.rollup.placed import UNPLACED
 from dagster_project.lib.rollup.rates import mean, rate
 from dagster_project.lib.rollup.shift import LIMIT, shifted
@@ -156,14 +157,13 @@ def _along(
             node = np.where(placed, said.node[rows, rank], UNPLACED)
             yield "shift", at, own, node, placed & right[rows, rank]
         return
-    grid = {*PARAMETERS[config.rule]} | {config.parameter}
-    values = sorted((x for x in grid if x is not None), reverse=True)
-    for at in values:
+    here = parameter_of(config.rule, config.parameter)
+    for at in sorted({*PARAMETERS[config.rule], here}, reverse=True):
         moved = RollUp(
             taxonomy, config.model_copy(update={"parameter": at}), rollup.thresholds
         ).applied(prepared)
         right = is_right(moved.node, truth.true, taxonomy)
-        yield "parameter", at, at == config.parameter, moved.node, right
+        yield "parameter", at, at == here, moved.node, right
 
 
 def _moved(thresholds: Floats, shift: float) -> Floats:

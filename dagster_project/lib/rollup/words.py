@@ -93,6 +93,8 @@ def gained(evaluation: Report) -> str:
 def certificate_words(found: Report) -> str:
     """What a certificate of ``shift.certify_shift`` says, in one sentence or two."""
     bound = f"P(placed and wrong) below {percent(found['target'])} of all images"
+    if found["n_dropped"]:
+        bound += f" (at most {found['max_images_per_patient']} a patient)"
     if found["status"] == "certified":
         stricter = (
             ", and so does every stricter shift"
@@ -102,11 +104,16 @@ def certificate_words(found: Report) -> str:
         return (
             f"**Certified**: {bound}, with probability {percent(1 - found['delta'], 0)} over the "
             f"draw of patients; seen on {found['n_images']:,} images of {found['n_patients']:,} "
-            f"patients that had no part in the shape: {percent(found['observed'], 2)} at a shift "
+            f"patients that had no part in the shape: {percent(found['observed'], 2)}, as these "
+            f"labels have it, at a shift "
             f"of {found['shift']:+.2f}, which holds{stricter}."
         )
     needed = found["rows_needed"]
-    more = "" if needed in (None, "never") else f" About {needed:,} images would be needed."
+    more = (
+        ""
+        if needed in (None, "never")
+        else f" About {needed:,} images of patients B would be needed."
+    )
     never = " No number of images would do at this rate." if needed == "never" else ""
     return (
         f"**Not certified**: {bound} is not shown ({found['reason']}). Nothing is placed: no image "
@@ -164,7 +171,8 @@ def _basis(report: Report) -> str:
     return (
         f"Judged: {evaluation['n']:,} of {report['n']:,} images, {patients}, against {labels}. "
         "Labels that were changed, dropped or chosen because this model agreed or disagreed with "
-        "them make every figure look better than it is."
+        "them make every figure look better than it is; so do reviews of some labels that looked "
+        "first where label and model disagree."
     )
 
 

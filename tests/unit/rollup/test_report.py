@@ -148,7 +148,16 @@ def test_an_uncertified_fit_places_nothing_and_says_so(fitted: RolledUp) -> None
     assert "**Not certified**" in note
     assert "Nothing is placed" in note
     publish.report_files(report)  # and can be drawn
-    assert "**Certified**" in words.rollup_note(fitted.report)
+
+
+def test_a_certificate_says_whose_labels_and_which_images(fitted: RolledUp) -> None:
+    assert "errors that label and model share stay unseen" in words.rollup_note(fitted.report)
+    found = fitted.report["fit"]["certificate"]
+    assert (found["status"], found["n_dropped"]) == ("certified", 0)
+    assert "a patient)" not in words.certificate_words(found)
+    capped = found | {"n_dropped": 1, "max_images_per_patient": 5}
+    assert "of all images (at most 5 a patient), with" in words.certificate_words(capped)
+    assert "as these labels have it" in words.certificate_words(found)
 
 
 # words
