@@ -139,6 +139,8 @@ def rule_config(
     made = json.loads(masked.metadata["config"])
     whole = configured(settings).model_dump(mode="json") | {key: made[key] for key in MASK_KEYS}
     given = config.model_dump(mode="json", exclude_none=True)
+    if "rule" in given:
+        whole["parameter"] = None  # the file's is of the file's rule
     fit = given.pop("fit", None)
     if fit is not None:
         fitted = FitThresholds().model_dump(mode="json")
