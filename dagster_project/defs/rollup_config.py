@@ -71,7 +71,9 @@ class FitConfig(dg.Config):
 
     target: float | None = Field(None, description="Bound on P(placed and wrong) of all images.")
     accuracy: dict[str, float] | None = Field(
-        None, description="By rank, what the shape aims at; a rank that is not named is never said."
+        None,
+        description="By rank, what the shape aims at. Where a rank is named, others are never "
+        "said; where none is, each aims at 1 - target.",
     )
     delta: float | None = Field(
         None, description="Probability, over the draw of patients, of a wrong certificate."

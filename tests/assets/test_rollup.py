@@ -14,6 +14,7 @@ from harness import CLASSES, MODEL_B, Harness
 from dagster_project.definitions import build_definitions
 from dagster_project.defs import jobs
 from dagster_project.defs.label_sensor import WHY_TAG
+from dagster_project.defs.probabilities import shard_keys
 from dagster_project.defs.rollup_config import (
     MaskedConfig,
     RollupRuleConfig,
@@ -101,6 +102,8 @@ def test_labels_make_only_what_depends_on_them_again(fitted: Harness) -> None:
     assert chosen(request) == set(jobs.ROLLUP)
     assert set(jobs.ROLLUP_CHECKS) <= set(request.asset_check_keys or ())
     assert {dg.AssetKey(name) for name in LABELS} <= set(request.asset_selection or ())
+    made.dump(keys=shard_keys(made.settings)[:1])
+    assert chosen(made.request()) == set(ALL)  # the same model, maybe in another dtype
     assert made.run_job("refit_job", [*LABELS, *jobs.ROLLUP]).success
     after = {asset: version(made, asset) for asset in ALL}
     changed = {asset for asset in ALL if before[asset] != after[asset]}
@@ -186,6 +189,11 @@ def test_a_fault_in_the_files_holds_no_refit(fitted: Harness) -> None:
     assert 'the roll-up is left out (thresholds: no rank "famly"' in request.tags[WHY_TAG]
     assert not chosen(request)
     assert not set(jobs.ROLLUP_CHECKS) & set(request.asset_check_keys or ())
+    assert made.settings.rollup is not None
+    made.settings.rollup.write_text(json.dumps({**GIVEN, "normalisation": "none"}))
+    request = made.request()
+    assert "the roll-up is left out (normalisation none is refused" in request.tags[WHY_TAG]
+    assert not chosen(request)
     assert made.settings.taxonomy is not None
     made.settings.taxonomy.write_text("class,family\nacne,a\n")
     request = made.request()
