@@ -461,8 +461,8 @@ def _made_with(report: Report) -> str:
                   else f"`{report['model_tree_hash']}`"),
     ]  # fmt: skip
     return table(("", ""), rows) + (
-        "\n\nEvery state of every image is in `predictions.parquet`, one file for each "
-        "configuration in `predictions/`; everything above is in `rollup_report.json`."
+        "\n\nEvery state of every image is in the record, one file for each configuration in "
+        "`predictions/`; everything above is in `rollup_report.json`."
     )
 
 
