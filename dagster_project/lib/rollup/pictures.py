@@ -47,7 +47,11 @@ Report = Mapping[str, Any]
 
 def tree_png(report: Report) -> bytes:
     """The taxonomy, coarsest rank on the left: what is said where, and how often it is right."""
-    found = {row["node"]: row for row in report["evaluation"]["by_node"]}
+    masked = _masked(report)
+    found = {
+        row["node"]: {**row, "masked": row["node"] in masked}
+        for row in report["evaluation"]["by_node"]
+    }
     ranks, lineages = _drawn(report["taxonomy"])
     heights = _heights(lineages)
     figure = house.new_figure(1.0 + 2.9 * len(ranks), 1.8 + 0.34 * len(lineages))
@@ -114,6 +118,16 @@ def _heights(lineages: Sequence[tuple[str, ...]]) -> dict[str, float]:
     return {name: sum(at) / len(at) for name, at in rows.items()}
 
 
+def _masked(report: Report) -> set[str]:
+    """Nodes that may never be said: every class under them is excluded."""
+    mask, classes = report["config"]["mask"] or {}, report["classes"]
+    include = classes if mask.get("include") is None else mask["include"]
+    allowed = set(include) - set(mask.get("exclude") or ())
+    lines = report["taxonomy"]["lineages"]
+    said = {name for line in lines if line[0] in allowed for name in line}
+    return {name for line in lines for name in line} - said
+
+
 def _colours(found: Mapping[str, Any]) -> ScalarMappable:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -147,8 +161,9 @@ def _draw_node(
     axes.scatter(
         *at, s=area, marker=shape, color=[face], edgecolors=house.INK, linewidths=0.7, zorder=3
     )
-    told = "nothing" if row["n"] == 0 else f"{100 * row['share']:.1f} % of images"
+    told = "masked" if row["masked"] else "nothing"
     if row["n"]:
+        told = f"{100 * row['share']:.1f} % of images"
         told += ", too few" if rate is None else f", {100 * rate:.0f} % right"
     text = axes.annotate(
         f"{_short(row['node'])}\n{told}", at, (4 + np.sqrt(area) / 2, 0),

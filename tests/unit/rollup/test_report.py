@@ -224,6 +224,17 @@ def test_the_tree_says_of_each_node_how_much_and_how_often_right(
     assert max(sizes) > 5 * min(sizes)
 
 
+def test_the_tree_says_what_is_masked(fitted: RolledUp, drawn: list[Figure]) -> None:
+    mask = {"include": [TAXONOMY.classes[0]], "exclude": None}
+    report = {**fitted.report, "config": {**fitted.report["config"], "mask": mask}}
+    nothing = [{**row, "n": 0} for row in report["evaluation"]["by_node"]]
+    pictures.tree_png({**report, "evaluation": {**report["evaluation"], "by_node": nothing}})
+    told = dict(text.get_text().split("\n") for text in drawn[0].axes[0].texts)
+    said = {name for name in TAXONOMY.nodes if told[name] == "nothing"}
+    assert said == set(TAXONOMY.lineages[0])
+    assert {told[name] for name in set(TAXONOMY.nodes) - said} == {"masked"}
+
+
 def test_a_wide_taxonomy_is_drawn_without_its_classes(
     fitted: RolledUp, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
