@@ -22,7 +22,7 @@ from dagster_project.defs.labels import labels_version, read_drop, report_drop
 from dagster_project.defs.parquet_io import asset_key, read_stored, table_path
 from dagster_project.defs.policy_config import policy_without_run_config
 from dagster_project.defs.probabilities import DUMPS, dump_of, dumped_classes, shard_keys
-from dagster_project.defs.rollup_config import mask_sha256
+from dagster_project.defs.rollup_config import configured, mask_sha256
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.files import digest
 from dagster_project.settings import Settings
@@ -239,10 +239,11 @@ def _checkpoint_waits(
     return None
 
 
-def rollup_waits(settings: Settings) -> str | None:
+def rollup_waits(instance: dg.DagsterInstance, settings: Settings, wanted: Basis) -> str | None:
     """Why the roll-up cannot join this refit; None if it can, empty where no taxonomy is set.
 
-    A fault in its files is seen here: in the run it would fail what the refit is there for.
+    A fault in its files is seen here: in the run it would fail what the refit is there for. So is
+    what only a look at the rows could tell: whether they sum to 1, as normalisation none demands.
     """
     if settings.taxonomy is None:
         return ""
@@ -250,20 +251,30 @@ def rollup_waits(settings: Settings) -> str | None:
         rollup.check_settings(settings, dumped_classes(settings))
     except (InputError, OSError) as error:
         return str(error)
+    untried = jobs.MASKED in rollup_assets(instance, settings, wanted)
+    if untried and configured(settings).normalisation == "none":
+        return tick_words.UNTRIED
     return None
 
 
 def rollup_assets(
     instance: dg.DagsterInstance, settings: Settings, wanted: Basis
 ) -> tuple[str, ...]:
-    """What of the roll-up a refit makes again: masked rows only if they are of another basis."""
-    event = _newest(instance, jobs.MASKED)
-    values = {} if event is None else _metadata(event)
+    """What of the roll-up a refit makes again: masked rows only if they are of another basis.
+
+    Or older than a shard: one model dumped again, as in another dtype, has other probabilities.
+    """
+    both = (jobs.MASKED, *jobs.ROLLUP)
+    record, dumped = (_newest_record(instance, name) for name in (jobs.MASKED, DUMPS["test"]))
+    if record is None or record.asset_materialization is None:
+        return both
+    values = _metadata(record.asset_materialization)
     found = [values.get(name) for name in (*rollup.BASIS, "mask_sha256")]
     current = [wanted.model_tree_hash, wanted.dataset_version, str(wanted.n_shards)]
     same = found == [*current, mask_sha256(settings)]
+    same = same and (dumped is None or dumped.storage_id < record.storage_id)
     same = same and table_path(settings, jobs.MASKED).is_file()
-    return jobs.ROLLUP if same else (jobs.MASKED, *jobs.ROLLUP)
+    return jobs.ROLLUP if same else both
 
 
 @dg.sensor(
@@ -299,7 +310,7 @@ def label_sensor(
     train_side = train_side_waits(instance, settings, wanted)
     attempt = f"{failed + 1} of {MAX_ATTEMPTS}"
     scorecard = scorecard_waits(instance, settings, wanted)
-    rolls = rollup_waits(settings)
+    rolls = rollup_waits(instance, settings, wanted)
     joins = tick_words.joins(train_side, scorecard, rolls)
     why = tick_words.starting(wanted, fitted, drop, attempt, joins, policy)
     context.log.info(why)

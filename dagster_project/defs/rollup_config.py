@@ -71,7 +71,9 @@ class FitConfig(dg.Config):
 
     target: float | None = Field(None, description="Bound on P(placed and wrong) of all images.")
     accuracy: dict[str, float] | None = Field(
-        None, description="By rank, what the shape aims at; a rank that is not named is never said."
+        None,
+        description="By rank, what the shape aims at. Where a rank is named, others are never "
+        "said; where none is, each aims at 1 - target.",
     )
     delta: float | None = Field(
         None, description="Probability, over the draw of patients, of a wrong certificate."
@@ -139,6 +141,8 @@ def rule_config(
     made = json.loads(masked.metadata["config"])
     whole = configured(settings).model_dump(mode="json") | {key: made[key] for key in MASK_KEYS}
     given = config.model_dump(mode="json", exclude_none=True)
+    if "rule" in given:
+        whole["parameter"] = None  # the file's is of the file's rule
     fit = given.pop("fit", None)
     if fit is not None:
         fitted = FitThresholds().model_dump(mode="json")

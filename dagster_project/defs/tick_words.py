@@ -23,6 +23,11 @@ SHORT = 12
 PLACES = 3
 MANY = 16
 
+UNTRIED = (
+    "normalisation none is refused for rows that do not sum to 1, and has not been tried on this "
+    "dump: run rollup_job once"
+)
+
 _NAMES = {
     "label_version": "labels",
     "model_tree_hash": "model",

@@ -14,9 +14,11 @@ def cell(text: object) -> str:
 
     >>> cell("a | b\n*c*")
     'a \\| b \\*c\\*'
+    >>> cell("![a](b) `c`")
+    '!\\[a](b) \\`c\\`'
     """
     plain = " ".join(str(text).split())
-    for mark in ("\\", "|", "*", "<"):
+    for mark in ("\\", "|", "*", "<", "[", "`"):
         plain = plain.replace(mark, f"\\{mark}")
     return plain
 

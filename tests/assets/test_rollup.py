@@ -14,6 +14,7 @@ from harness import CLASSES, MODEL_B, Harness
 from dagster_project.definitions import build_definitions
 from dagster_project.defs import jobs
 from dagster_project.defs.label_sensor import WHY_TAG
+from dagster_project.defs.probabilities import shard_keys
 from dagster_project.defs.rollup_config import (
     MaskedConfig,
     RollupRuleConfig,
@@ -34,6 +35,8 @@ tinea,fungal,infectious,no
 """
 GIVEN = {"thresholds": {"class": 0.7, "family": 0.6, "group": 0.5}}
 ALL = (jobs.MASKED, *jobs.ROLLUP)
+LABELS = ("expert_reviews", "cleaned_labels", "scored_test_rows", "tier_thresholds")
+"""What of a refit the roll-up stands on; the rest costs seconds and is tested elsewhere."""
 
 
 def with_rollup(made: Harness, config: dict[str, Any] | None = None) -> Harness:
@@ -98,7 +101,10 @@ def test_labels_make_only_what_depends_on_them_again(fitted: Harness) -> None:
     assert "the roll-up joins in" in request.tags[WHY_TAG]
     assert chosen(request) == set(jobs.ROLLUP)
     assert set(jobs.ROLLUP_CHECKS) <= set(request.asset_check_keys or ())
-    assert made.run_request(request).success
+    assert {dg.AssetKey(name) for name in LABELS} <= set(request.asset_selection or ())
+    made.dump(keys=shard_keys(made.settings)[:1])
+    assert chosen(made.request()) == set(ALL)  # the same model, maybe in another dtype
+    assert made.run_job("refit_job", [*LABELS, *jobs.ROLLUP]).success
     after = {asset: version(made, asset) for asset in ALL}
     changed = {asset for asset in ALL if before[asset] != after[asset]}
     assert changed == {"rollup_evaluation"}  # thresholds were given
@@ -138,15 +144,20 @@ def test_another_configuration_stands_beside_the_first_and_another_dump_is_maske
     assert run(made).success
     kept = records(made)
     mask = {"mask": {"exclude": ["tinea"]}, "normalisation": "odds"}
-    thresholds = {"thresholds": {"family": 0.5}, "rule": "distribution"}
-    assert run(made, masked_predictions=mask, rollup_thresholds=thresholds).success
+    strict = {"fit": {"target": 0.001}, "rule": "distribution"}
+    result = run(made, masked_predictions=mask, rollup_thresholds=strict)
+    assert result.success
+    [check] = result.get_asset_check_evaluations()
+    assert not check.passed
+    assert check.severity == dg.AssetCheckSeverity.WARN
+    assert "Not certified" in str(check.description)
     after = records(made)
     assert {name: after[name] for name in kept} == kept
     [new] = set(after) - set(kept)
     told = json.loads(read_metadata(made.settings.predictions_dir / new)["config"])
     assert told["mask"]["exclude"] == ["tinea"]
     assert (told["normalisation"], told["rule"]) == ("odds", "distribution")
-    assert told["thresholds"] == {"family": 0.5}
+    assert told["thresholds"]["target"] == 0.001
     # a refit goes by the file: rows masked by run config are masked again
     assert chosen(made.request()) == set(ALL)
     made.dump(model=MODEL_B)
@@ -166,17 +177,10 @@ def test_fitted_thresholds_follow_labels_and_so_does_the_record(
     assert run(made).success
     before = {asset: version(made, asset) for asset in ALL}
     land(made, n=60)
-    labels = ["expert_reviews", "cleaned_labels", "scored_test_rows", "tier_thresholds"]
-    assert made.run_job("refit_job", [*labels, *jobs.ROLLUP]).success
+    assert made.run_job("refit_job", [*LABELS, *jobs.ROLLUP]).success
     changed = {asset for asset in ALL if before[asset] != version(made, asset)}
     assert changed == set(jobs.ROLLUP)
     assert len(records(made)) == 2
-    strict = run(made, rollup_thresholds={"fit": {"target": 0.001}})
-    assert strict.success
-    [check] = strict.get_asset_check_evaluations()
-    assert not check.passed
-    assert check.severity == dg.AssetCheckSeverity.WARN
-    assert "Not certified" in str(check.description)
 
 
 def test_a_fault_in_the_files_holds_no_refit(fitted: Harness) -> None:
@@ -185,6 +189,11 @@ def test_a_fault_in_the_files_holds_no_refit(fitted: Harness) -> None:
     assert 'the roll-up is left out (thresholds: no rank "famly"' in request.tags[WHY_TAG]
     assert not chosen(request)
     assert not set(jobs.ROLLUP_CHECKS) & set(request.asset_check_keys or ())
+    assert made.settings.rollup is not None
+    made.settings.rollup.write_text(json.dumps({**GIVEN, "normalisation": "none"}))
+    request = made.request()
+    assert "the roll-up is left out (normalisation none is refused" in request.tags[WHY_TAG]
+    assert not chosen(request)
     assert made.settings.taxonomy is not None
     made.settings.taxonomy.write_text("class,family\nacne,a\n")
     request = made.request()
@@ -215,6 +224,10 @@ def test_keys_of_the_launchpad_lie_over_those_of_the_file(harness: Harness) -> N
     fitted = FitThresholds(target=0.2, delta=0.1)
     assert rule(fit={"delta": 0.1}) == masked.model_copy(update={"thresholds": fitted})
     assert rule(thresholds={"family": 0.5}).thresholds == {"family": 0.5}
+    lineage: dict[str, Any] = {"rule": "lineage"}
+    of_file = with_rollup(harness, {"rule": "darts", "parameter": 5.0}).settings
+    other = rule_config(RollupRuleConfig(**lineage), rows, of_file)
+    assert (other.rule, other.parameter) == ("lineage", None)
     with pytest.raises(InputError, match="give thresholds or fit, not both"):
         rule(thresholds={"class": 0.5}, fit={})
     with pytest.raises(InputError, match=r"run config: key thresholds\.target: got 2"):

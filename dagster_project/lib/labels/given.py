@@ -16,18 +16,16 @@ from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some, unknown_class
 from dagster_project.lib.labels.names import folded
 
+_COLUMNS = ("image_uuid", "label")
 
-def read_labels(
-    path: Path, classes: Sequence[str] | None = None, *, gaps: bool = False
-) -> pl.DataFrame:
+
+def read_labels(path: Path, classes: Sequence[str] | None = None) -> pl.DataFrame:
     """Read the label file of ``--labels``.
 
     Parameters
     ----------
     path : CSV or parquet with the columns ``image_uuid, label``; others are left out.
     classes : (K,) known class names; None takes every name.
-    gaps : an empty label is no label, as cleaned labels have them of images that nobody can use;
-        else it is a fault.
 
     Returns
     -------
@@ -39,11 +37,31 @@ def read_labels(
         Missing column, empty cell, ids that are neither text nor whole numbers, an image on two
         rows, a label that is no known class.
     """
-    frame = tables.read_table(path, ["image_uuid", "label"], row_numbers=True)
+    return _checked(tables.read_table(path, [*_COLUMNS], row_numbers=True), path, classes)
+
+
+def labels_on(path: Path, ids: pl.Series, classes: Sequence[str]) -> pl.DataFrame:
+    """The labels of a file for the images ``ids``, in the order of ``ids``.
+
+    A file with a column ``status`` is what cleaning wrote: of all splits, so that other images are
+    passed over, and with images that nobody can use, so that an empty label is no label. In any
+    other file both are faults, as of :func:`read_labels` and :func:`join_labels`.
+    """
+    frame = tables.read_table(path, [*_COLUMNS], row_numbers=True)
+    cleaned = "status" in frame.columns
+    labels = _checked(frame, path, classes, gaps=cleaned)
+    if cleaned:
+        labels = labels.filter(labels["image_uuid"].is_in(ids.implode()))
+    return join_labels(ids, labels, source=path.name)
+
+
+def _checked(
+    frame: pl.DataFrame, path: Path, classes: Sequence[str] | None, *, gaps: bool = False
+) -> pl.DataFrame:
     frame = frame.select(
         tables.ROW, text_ids(path.name, frame["image_uuid"]), pl.col("label").cast(pl.String)
     )
-    for column in ("image_uuid",) if gaps else ("image_uuid", "label"):
+    for column in _COLUMNS[:1] if gaps else _COLUMNS:
         empty = frame.filter(pl.col(column).is_null())
         if empty.height:
             row = empty[tables.ROW][0]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError, some
-from dagster_project.lib.labels.given import given_version, join_labels, read_labels
+from dagster_project.lib.labels.given import given_version, labels_on
 from dagster_project.lib.mislabels.out_of_fold import check_folds
 from dagster_project.lib.probability_table import open_probabilities
 from dagster_project.lib.release import bundle
@@ -201,12 +201,10 @@ def _baseline(paths: Paths, table: Probabilities, labels: pl.DataFrame) -> pl.Da
 
 
 def labels_of(path: Path | None, table: Probabilities) -> pl.DataFrame:
-    """Labels from a file, or those that travel with the table; an unknown image is an error."""
+    """Labels from a file (``labels.given.labels_on``), or those that travel with the table."""
     if path is None:
         return labels_in(table)
-    return join_labels(
-        table.frame["image_uuid"], read_labels(path, table.classes), source=path.name
-    )
+    return labels_on(path, table.frame["image_uuid"], table.classes)
 
 
 def contents_of(scored: pl.DataFrame, baseline: pl.DataFrame | None = None) -> dict[str, Any]:

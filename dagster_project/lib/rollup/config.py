@@ -57,7 +57,8 @@ class FitThresholds(_Part):
     """Thresholds fitted on labels: the shape on patients A, one certified shift on patients B.
 
     ``target``: bound on P(placed and wrong) over all images. ``accuracy``: by rank, what the shape
-    aims at on A (a rank that cannot reach it is disabled). ``share_a``: of patients, by sha256.
+    aims at on A (a rank that cannot reach it is disabled, and so is one that is not named; none
+    named: 1 - target for each). ``share_a``: of patients, by sha256.
     """
 
     target: Share = 0.05

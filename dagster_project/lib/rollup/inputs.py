@@ -100,14 +100,16 @@ def _labelled(
     if found.labels is None and "label" not in table.frame.columns:
         return None
     labels = labels_of(found.labels, table)
+    source = "unstated"
     if found.labels is not None:
-        labels = _with_patients(found.labels, labels)
-    return labelled_rows(table, score_rows(table, labels), thresholds)
+        frame = tables.read_table(found.labels, ["image_uuid", "label"])
+        source = "cleaned" if "status" in frame.columns else source
+        labels = _with_patients(found.labels, frame, labels)
+    return labelled_rows(table, score_rows(table, labels), thresholds, source=source)
 
 
-def _with_patients(path: Path, labels: pl.DataFrame) -> pl.DataFrame:
+def _with_patients(path: Path, frame: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     """Labels with the file's ``patient_id``, if it has one: used where the table has none."""
-    frame = tables.read_table(path, ["image_uuid", "label"])
     if "patient_id" not in frame.columns:
         return labels
     beside = frame.select(text_ids(path.name, frame["image_uuid"]), "patient_id")

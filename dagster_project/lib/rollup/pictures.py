@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dagster_project.lib import pictures as house
+from dagster_project.lib.tiers.per_class import MIN_SHOWN_PATIENTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,12 +36,22 @@ _RULES: Mapping[str, tuple[str, str]] = {
     "darts": ("D", "#56B4E9"),
 }
 
+_LEGEND = (
+    "share of the images placed there that are right; size of a dot: how many are\n"
+    f"ring: nothing is said there; grey diamond: fewer than {MIN_SHOWN_PATIENTS} patients, "
+    "too few for a share"
+)
+
 Report = Mapping[str, Any]
 
 
 def tree_png(report: Report) -> bytes:
     """The taxonomy, coarsest rank on the left: what is said where, and how often it is right."""
-    found = {row["node"]: row for row in report["evaluation"]["by_node"]}
+    masked = _masked(report)
+    found = {
+        row["node"]: {**row, "masked": row["node"] in masked}
+        for row in report["evaluation"]["by_node"]
+    }
     ranks, lineages = _drawn(report["taxonomy"])
     heights = _heights(lineages)
     figure = house.new_figure(1.0 + 2.9 * len(ranks), 1.8 + 0.34 * len(lineages))
@@ -58,7 +69,7 @@ def tree_png(report: Report) -> bytes:
     axes.set(xlim=(-0.06, len(ranks) - 0.05), ylim=(len(lineages) - 0.4, -1.9))
     axes.set_axis_off()
     bar = figure.colorbar(colours, ax=axes, location="bottom", aspect=50, shrink=0.5, pad=0.01)
-    bar.set_label("share of the images placed there that are right (size of a dot: how many)")
+    bar.set_label(_LEGEND, fontsize=8)
     figure.suptitle(_title(report, "what is said at each node of"), fontsize=10)
     return house.png(figure)
 
@@ -107,6 +118,16 @@ def _heights(lineages: Sequence[tuple[str, ...]]) -> dict[str, float]:
     return {name: sum(at) / len(at) for name, at in rows.items()}
 
 
+def _masked(report: Report) -> set[str]:
+    """Nodes that may never be said: every class under them is excluded."""
+    mask, classes = report["config"]["mask"] or {}, report["classes"]
+    include = classes if mask.get("include") is None else mask["include"]
+    allowed = set(include) - set(mask.get("exclude") or ())
+    lines = report["taxonomy"]["lineages"]
+    said = {name for line in lines if line[0] in allowed for name in line}
+    return {name for line in lines for name in line} - said
+
+
 def _colours(found: Mapping[str, Any]) -> ScalarMappable:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -140,12 +161,13 @@ def _draw_node(
     axes.scatter(
         *at, s=area, marker=shape, color=[face], edgecolors=house.INK, linewidths=0.7, zorder=3
     )
-    told = "nothing" if row["n"] == 0 else f"{100 * row['share']:.1f} % of images"
+    told = "masked" if row["masked"] else "nothing"
     if row["n"]:
+        told = f"{100 * row['share']:.1f} % of images"
         told += ", too few" if rate is None else f", {100 * rate:.0f} % right"
     text = axes.annotate(
         f"{_short(row['node'])}\n{told}", at, (4 + np.sqrt(area) / 2, 0),
-        textcoords="offset points", fontsize=7, va="center", linespacing=1.15, zorder=2,
+        textcoords="offset points", fontsize=7, va="center", linespacing=1.3, zorder=2,
         color=house.INK if row["n"] else "#777777",
     )  # fmt: skip
     text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})
@@ -179,9 +201,10 @@ def _point(axes: Axes, row: Report, key: str) -> None:
     how = {"matched": ", matched", "published": ", as published"}.get(row["at"], "")
     own = " (this one)" if row["own"] else ""
     axes.plot(
-        row["specificity"]["mean"], row[key]["rate"], marker, color=colour, markersize=8,
+        row["specificity"]["mean"], row[key]["rate"], marker, color=colour,
+        markersize=13 if row["own"] else 7,
         markerfacecolor="white" if hollow else colour, markeredgewidth=1.4, linestyle="none",
-        zorder=6 if row["own"] else 5, label=f"{row['rule']}{at}{how}{own}",
+        zorder=4 if row["own"] else 5, label=f"{row['rule']}{at}{how}{own}",
     )  # fmt: skip
 
 

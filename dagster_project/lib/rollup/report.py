@@ -27,6 +27,7 @@ from dagster_project.lib.rollup.placed import REASONS, UNPLACED
 from dagster_project.lib.rollup.prepare import prepare
 from dagster_project.lib.rollup.provenance import Record, make_record, thresholds_of, used_sha256
 from dagster_project.lib.rollup.rules import compared_rules
+from dagster_project.lib.rollup.specificity import PARAMETERS
 from dagster_project.lib.rollup.transitions import leaf_of
 from dagster_project.lib.rollup.truth import Truth, truth_of
 from dagster_project.lib.tiers.assign import tier_of
@@ -136,7 +137,7 @@ def check_config(config: RollupConfig, taxonomy: Taxonomy, *, labels: bool) -> N
     ------
     InputError
         A rank that the taxonomy has not, thresholds to fit without labels or under a rule that has
-        none for each rank; as :func:`place.place` on a parameter.
+        none for each rank, a parameter under one that has; as :func:`place.place` on a parameter.
     """
     thresholds = _given(config, taxonomy)
     if thresholds is None:
@@ -169,6 +170,11 @@ def _given(config: RollupConfig, taxonomy: Taxonomy) -> npt.NDArray[np.float64] 
     """(R,) thresholds that need no label; None: they are fitted."""
     if config.rule not in BY_RANK:  # a parameter in their place
         return np.full(len(taxonomy.ranks), np.nan)
+    if config.parameter is not None:
+        raise InputError(
+            f"parameter: got {config.parameter:g}, and rule {config.rule} has none; remove it, or "
+            f"choose {', '.join(PARAMETERS)}"
+        )
     if isinstance(config.thresholds, FitThresholds):
         aims_of(config.thresholds, taxonomy.ranks)
         check_by_rank(config)

@@ -79,6 +79,7 @@ def gained(evaluation: Report) -> str:
     before, after = evaluation["before"], evaluation["after"]
     kinds = {row["kind"]: row["share"] for row in evaluation["transitions"]["kinds"]}
     introduced = kinds["introduced"]["n"]
+    ones = "right one" if introduced == 1 else "right ones"
     return (
         f"Of {before['wrong']['n']:,} wrong leaves ({percent(before['wrong']['rate'])} of "
         f"{evaluation['n']:,} images) {kinds['fixed']['n']:,} become a right coarser answer and "
@@ -86,7 +87,7 @@ def gained(evaluation: Report) -> str:
         f"({percent(after['wrong']['rate'])}) are left. The price: "
         f"{kinds['specificity_lost']['n']:,} right leaves are said at a coarser rank only and "
         f"{kinds['withheld_right']['n']:,} not at all"
-        + (f"; {introduced:,} right ones became wrong." if introduced else "; none became wrong.")
+        + (f"; {introduced:,} {ones} became wrong." if introduced else "; none became wrong.")
     )
 
 
@@ -468,8 +469,8 @@ def _made_with(report: Report) -> str:
                   else f"`{report['model_tree_hash']}`"),
     ]  # fmt: skip
     return table(("", ""), rows) + (
-        "\n\nEvery state of every image is in `predictions.parquet`, one file for each "
-        "configuration in `predictions/`; everything above is in `rollup_report.json`."
+        "\n\nEvery state of every image is in the record, one file for each configuration in "
+        "`predictions/`; everything above is in `rollup_report.json`."
     )
 
 

@@ -17,7 +17,7 @@ import polars as pl
 from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.labels.consensus import DECIDED
-from dagster_project.lib.labels.given import join_labels, read_labels, text_ids
+from dagster_project.lib.labels.given import read_labels, text_ids
 from dagster_project.lib.probability_table import ProbabilityTable, read_probabilities
 from dagster_project.lib.progress import OnProgress, silent
 from dagster_project.lib.release.inputs import labels_of
@@ -153,17 +153,12 @@ def _undeclared(found: ScorecardFiles) -> Checkpoints:
 def _labels(path: Path | None, table: ProbabilityTable) -> pl.DataFrame:
     """``image_uuid, label`` and what else the file says of an image (:data:`_BESIDE`).
 
-    A file with a ``status`` is what cleaning wrote, of all splits and with unusable images.
+    Of labels that cleaning wrote too (``labels.given.labels_on``).
     """
+    labels = labels_of(path, table)
     if path is None:
-        return labels_of(None, table)
+        return labels
     frame = tables.read_table(path, ["image_uuid", "label"])
-    ids = table.frame["image_uuid"]
-    if "status" in frame.columns:
-        cleaned = read_labels(path, table.classes, gaps=True)
-        labels = join_labels(ids, cleaned.filter(cleaned["image_uuid"].is_in(ids.implode())))
-    else:
-        labels = labels_of(path, table)
     beside = frame.select(
         text_ids(path.name, frame["image_uuid"]), *(c for c in _BESIDE if c in frame.columns)
     )

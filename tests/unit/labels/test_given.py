@@ -12,6 +12,7 @@ from dagster_project.lib.labels.given import (
     check_known,
     given_version,
     join_labels,
+    labels_on,
     read_labels,
     verified_images,
 )
@@ -29,6 +30,18 @@ def test_ids_stay_text_and_rows_keep_the_order_of_the_file(tmp_path: Path) -> No
     frame = read_labels(labels_csv(tmp_path, "0012,acne\n12,eczema\n"), CLASSES)
     assert frame.rows() == [("0012", "acne"), ("12", "eczema")]
     assert frame.columns == ["image_uuid", "label"]
+
+
+def test_cleaned_labels_fit_as_they_are_and_others_must_be_whole(tmp_path: Path) -> None:
+    ids = pl.Series(["b", "a", "c"])
+    path = tmp_path / "cleaned.csv"
+    rows = "a,acne,confirmed\nb,,not_usable\nelsewhere,eczema,unreviewed\n"
+    path.write_text("image_uuid,label,status\n" + rows)
+    assert labels_on(path, ids, CLASSES).rows() == [("b", None), ("a", "acne"), ("c", None)]
+    with pytest.raises(InputError, match=r"row 2, column label: empty"):
+        labels_on(labels_csv(tmp_path, "b,\n"), ids, CLASSES)
+    with pytest.raises(InputError, match=r"1 labels for unknown images: 'elsewhere'"):
+        labels_on(labels_csv(tmp_path, "elsewhere,acne\n"), ids, CLASSES)
 
 
 def test_a_parquet_file_reads_as_its_csv_does(tmp_path: Path) -> None:

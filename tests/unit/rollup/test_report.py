@@ -125,6 +125,7 @@ def test_a_rule_of_one_number_needs_no_thresholds_and_no_labels(rule: str) -> No
     [
         pytest.param(FITTED, "are to be fitted, and there are no labels", id="no_labels"),
         pytest.param({"rule": "climbing"}, "climbing needs a number", id="no_parameter"),
+        pytest.param({**GIVEN, "parameter": 0.7}, "rule lineage has none", id="parameter"),
         pytest.param({"thresholds": {"famly": 0.5}}, 'nearest "family"', id="unknown_rank"),
         pytest.param({"thresholds": {"class": -1}}, "-1.0 is no threshold", id="below_zero"),
         pytest.param(
@@ -230,6 +231,17 @@ def test_the_tree_says_of_each_node_how_much_and_how_often_right(
     sizes = [float(dots.get_sizes()[0]) for dots in axes.collections]  # type: ignore[attr-defined]
     assert len(sizes) == len(fitted.report["evaluation"]["by_node"])
     assert max(sizes) > 5 * min(sizes)
+
+
+def test_the_tree_says_what_is_masked(fitted: RolledUp, drawn: list[Figure]) -> None:
+    mask = {"include": [TAXONOMY.classes[0]], "exclude": None}
+    report = {**fitted.report, "config": {**fitted.report["config"], "mask": mask}}
+    nothing = [{**row, "n": 0} for row in report["evaluation"]["by_node"]]
+    pictures.tree_png({**report, "evaluation": {**report["evaluation"], "by_node": nothing}})
+    told = dict(text.get_text().split("\n") for text in drawn[0].axes[0].texts)
+    said = {name for name in TAXONOMY.nodes if told[name] == "nothing"}
+    assert said == set(TAXONOMY.lineages[0])
+    assert {told[name] for name in set(TAXONOMY.nodes) - said} == {"masked"}
 
 
 def test_a_wide_taxonomy_is_drawn_without_its_classes(

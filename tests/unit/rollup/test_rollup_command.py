@@ -110,6 +110,14 @@ def test_patients_come_with_the_labels_where_the_table_names_none(run: Run, give
     assert "patients are not known" in out
 
 
+def test_labels_as_cleaning_writes_them_fit_as_they_are(run: Run, given: Path) -> None:
+    labels = pl.read_csv(given / "labels.csv").with_columns(status=pl.lit("unreviewed"))
+    elsewhere = labels.head(1).with_columns(image_uuid=pl.lit("elsewhere"))
+    pl.concat([labels, elsewhere]).write_csv("cleaned.csv")
+    code, out, _ = run(*files(given, labels="cleaned.csv"), "--json")
+    assert (code, json.loads(out)["labels"]) == (0, "cleaned")
+
+
 def test_json_is_alone_on_stdout_and_is_the_file(run: Run, given: Path) -> None:
     code, out, _ = run(*files(given), "--json")
     assert code == 0
