@@ -6,6 +6,7 @@ figures. Scores of the tiers are chosen so that the thresholds .815, .444 and .2
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,3 +111,12 @@ def photos(tmp_path: Path) -> Callable[..., pl.DataFrame]:
         )
 
     return write
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of this machine's set-up, and an empty working folder: for tests of commands."""
+    for name in list(os.environ):
+        if name.startswith(("TIER_", "POSSIBLE_ITEM", "DAGSTER_HOME")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)

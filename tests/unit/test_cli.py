@@ -38,12 +38,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of this machine's set-up, and an empty working folder."""
-    for name in list(os.environ):
-        if name.startswith(("TIER_", "POSSIBLE_ITEM", "DAGSTER_HOME")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def _bare(bare: None) -> None:
+    """Before any other fixture, so that their relative paths are in the empty folder."""
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,12 +18,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of this machine's set-up, an empty working folder, and no picture drawn."""
-    for name in list(os.environ):
-        if name.startswith(("TIER_", "POSSIBLE_ITEM", "DAGSTER_HOME")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def _bare(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No picture drawn either."""
     for name in ("tree_png", "curve_png"):
         monkeypatch.setattr(pictures, name, lambda _: b"picture")
 
