@@ -476,9 +476,9 @@ def rollup(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Whether a release is still what was released and signed; each fault on a line."""
-    from dagster_project.lib.release.bundle import read_sums
     from dagster_project.lib.release.inputs import recompute
     from dagster_project.lib.release.signatures import release_problems
+    from dagster_project.lib.sums import read_sums
 
     problems = release_problems(options.folder)
     if options.recompute and not problems:

@@ -94,7 +94,7 @@ def threshold_release(
     """The deployable files, named by their content, with the hash of each: a candidate."""
     import polars as pl
 
-    from dagster_project.lib import files
+    from dagster_project.lib import files, sums
     from dagster_project.lib.release import bundle, conditions, inputs
     from dagster_project.lib.tiers.curve import coverage_curve
     from dagster_project.lib.tiers.policy import TierPolicy
@@ -126,10 +126,10 @@ def threshold_release(
     curve = coverage_curve(scored_test_rows.frame)
     contents = bundle.release_files(report, policy, provenance, curve)
     run = _run_facts(context, settings, scored_test_rows, tier_thresholds, report)
-    folder = bundle.write_release(settings.releases_dir, contents, run=run)
+    folder = sums.write_folder(settings.releases_dir, contents, run=run)
     files.point(settings.releases_dir / LATEST, folder.name)
-    sums = bundle.read_sums(folder)
-    listed = pl.DataFrame({"file": list(sums), "sha256": list(sums.values())})
+    hashes = sums.read_sums(folder)
+    listed = pl.DataFrame({"file": list(hashes), "sha256": list(hashes.values())})
     return dg.MaterializeResult(
         value=StoredTable.of(listed),
         data_version=dg.DataVersion(folder.name),

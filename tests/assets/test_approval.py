@@ -19,9 +19,9 @@ from harness import CLASSES, Harness
 from dagster_project.definitions import build_definitions
 from dagster_project.defs import jobs
 from dagster_project.defs.release import author_of, deployed_thresholds
-from dagster_project.lib import files
+from dagster_project.lib import files, sums
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.release import approval, bundle, inputs, ledger, people
+from dagster_project.lib.release import approval, inputs, ledger, people
 from dagster_project.lib.tiers.thresholds import Thresholds
 from dagster_project.settings import Settings
 
@@ -71,7 +71,7 @@ def release(harness: Harness, refer: float = 0.444) -> Path:
         "thresholds.json": json.dumps(thresholds).encode(),
         "metadata.json": b"{}",
     }
-    return bundle.write_release(harness.settings.releases_dir, contents, run={"user": "anna"})
+    return sums.write_folder(harness.settings.releases_dir, contents, run={"user": "anna"})
 
 
 def test_an_approval_is_recorded_once_with_who_when_what_and_of_which_labels(

@@ -28,7 +28,7 @@ from dagster_project.lib import tables
 from dagster_project.lib.demo.candidates import CANDIDATES
 from dagster_project.lib.demo.population import SMALL
 from dagster_project.lib.inference import dump
-from dagster_project.lib.release.bundle import verify
+from dagster_project.lib.sums import verify
 from dagster_project.settings import load_settings, use_settings_of
 from dagster_project.walkthrough import run_demo
 

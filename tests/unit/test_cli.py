@@ -21,10 +21,9 @@ import pytest
 from harness import write_dataset
 
 from dagster_project import cli
-from dagster_project.lib import model_store, tables
+from dagster_project.lib import model_store, sums, tables
 from dagster_project.lib.mislabels.candidates import IN_SAMPLE_WORD
 from dagster_project.lib.mislabels.weak_classes import weak_classes_picture
-from dagster_project.lib.release import bundle
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
@@ -316,7 +315,7 @@ def test_refit_writes_every_file_of_the_contract(refitted: Path) -> None:
         *("possible_item_sweep.csv", "tier_reports.json", "thresholds.json", "thresholds.env"),
         *("thresholds.auto.tfvars.json", "metadata.json", "report.md", "SHA256SUMS", "run.json"),
     }
-    assert bundle.verify(refitted) == []
+    assert sums.verify(refitted) == []
 
 
 def test_the_tables_of_refit_have_the_columns_of_the_contract(refitted: Path) -> None:
@@ -950,7 +949,7 @@ def test_refit_follows_a_link_to_its_folder(run: Run, given: Path, tmp_path: Pat
     assert code == 0
     assert out.splitlines()[-1] == str(tmp_path / "real")
     assert Path("link").is_symlink()
-    assert bundle.verify(Path("link")) == []
+    assert sums.verify(Path("link")) == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """A certified upper bound on W where labels are reviewed only in part.
 
 Belongs: the bound from a stratified sample of reviews, and the test that gives the same decision.
-Does not: the estimate and its interval (``partial_review``), the betting test (``betting``).
+Does not: the estimate and its interval (``partial_review``), bounds where every label is known
+(``upper_bound``), the betting test (``betting``).
 Concept: two steps joined by the union bound (docs/label-noise.md). First, in every cell (a stratum,
 and whether the given label agrees) the sampled rows bound how many of all its rows are wrong; then
 the rows, with as many wrong ones as that allows, bound W. N = images, P = patients.
@@ -14,9 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dagster_project.lib.evidence import betting
 from dagster_project.lib.evidence.certificate import Claim, p_values
 from dagster_project.lib.evidence.rows import PatientRows
+from dagster_project.lib.evidence.upper_bound import (
+    betting_bound,
+    check_size,
+    clopper_pearson,
+    patient_losses,
+    smallest,
+    upper_by_patient,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,23 +35,10 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
     Ints = npt.NDArray[np.int64]
 
-STEPS = 40
-"""Halvings of the search for a bound: 1e-12."""
 FIRST = 0.8
 """The part of delta that the cells share; the rest is for the draw of patients."""
 MINOR = 0.001
 """A cell with no more than this share of all rows counts as wrong: it spends none of delta."""
-
-
-def clopper_pearson(k: int, n: int, delta: float) -> float:
-    """Upper bound on a share of which k of n independent rows were hits.
-
-    >>> round(clopper_pearson(0, 59, 0.05), 4)
-    0.0495
-    """
-    from scipy.special import betaincinv
-
-    return 1.0 if k >= n else float(betaincinv(k + 1, n - k, 1 - delta))
 
 
 def hypergeometric_upper(k: int, n: int, total: int, delta: float) -> int:
@@ -97,11 +92,11 @@ def certified_upper(
     -------
     None where rows at or above t are unreviewed and nothing was drawn with a known probability.
     """
-    _check_size(rows, max_images)
+    check_size(rows.patient, max_images)
     frame = _Frame(rows)
     if frame.whole(threshold):
         wrong = (rows.score >= threshold) & rows.wrong
-        return by_patient(rows, wrong.astype(float), delta, max_images)
+        return upper_by_patient(rows.patient, wrong, delta, max_images=max_images)
     if not frame.drawn:
         return None
     rest = delta * (1 - FIRST)
@@ -110,7 +105,7 @@ def certified_upper(
         return clopper_pearson(most, len(rows), rest)
     losses = frame.losses(threshold, FIRST * delta, max_images)
     needed = np.log(1 / rest)
-    return _smallest(lambda alpha: _steady_wealth(rows, losses, alpha, rest, max_images) >= needed)
+    return smallest(lambda alpha: _steady_wealth(rows, losses, alpha, rest, max_images) >= needed)
 
 
 def review_test(
@@ -126,7 +121,7 @@ def review_test(
     rows : at most ``max_images`` images a patient.
     alpha : bound on W.
     """
-    _check_size(rows, max_images)
+    check_size(rows.patient, max_images)
     claim = Claim("confident_wrong_share", alpha)
     ok = ~rows.wrong
     counted = PatientRows(rows.score, ok, ok, rows.patient, rows.n_patients, known=True)
@@ -227,7 +222,7 @@ class _Frame:
         for cell, part in self.parts(threshold, delta):
             sampled = cell.sampled & inside
             patient, loss = self.rows.patient[sampled], self.open[sampled]
-            values[cell.here & inside] = _betting_bound(patient, loss, part, max_images)
+            values[cell.here & inside] = betting_bound(patient, loss, part, max_images=max_images)
         return values
 
 
@@ -254,59 +249,6 @@ def _above(rising: Floats, threshold: float) -> int:
     return rising.size - int(np.searchsorted(rising, threshold, side="left"))
 
 
-def by_patient(rows: ReviewedRows, losses: Floats, delta: float, max_images: int) -> float:
-    """Upper bound on the mean of ``losses`` (N,), 0 or 1, over images, by independent patients.
-
-    One image a patient: Clopper-Pearson. Otherwise the largest alpha that the betting test
-    does not refute with Y_p = (sum over the patient's images of (loss - alpha)) / ``max_images`` +
-    alpha, which lies in [0, 1] and has a mean of at least alpha if the mean over images is.
-
-    Raises
-    ------
-    ValueError
-        A patient has more than ``max_images`` images.
-    """
-    _check_size(rows, max_images)
-    if rows.n_patients == len(rows):
-        return clopper_pearson(int(losses.sum()), len(rows), delta)
-    return _betting_bound(rows.patient, losses, delta, max_images)
-
-
-def _check_size(rows: ReviewedRows, max_images: int) -> None:
-    most = np.bincount(rows.patient).max(initial=0)
-    if most > max_images:
-        raise ValueError(f"a patient has {most} images, over the declared {max_images}")
-
-
-def _patient_losses(patient: Ints, losses: Floats | Bools) -> tuple[Floats, Ints]:
-    """Sums of losses and numbers of rows of the patients that have any, in hash order."""
-    _, number = np.unique(patient, return_inverse=True)
-    return np.bincount(number, losses).astype(np.float64), np.bincount(number)
-
-
-def _betting_bound(patient: Ints, losses: Floats | Bools, delta: float, max_images: int) -> float:
-    total, size = _patient_losses(patient, losses)
-    needed = np.log(1 / delta)
-
-    def refuted(alpha: float) -> bool:
-        values = np.clip(total / max_images + alpha * (1 - size / max_images), 0, 1)
-        return bool(betting.log_wealth(values[None, :], alpha, delta=delta)[0] >= needed)
-
-    return _smallest(refuted)
-
-
-def _smallest(refuted: Callable[[float], bool]) -> float:
-    """The smallest share that is refuted with all above it, rounded up; 1 if none is."""
-    low, high = 0.0, 1.0
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        if refuted(middle):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
 def _steady_wealth(
     rows: ReviewedRows, losses: Floats, alpha: float, delta: float, max_images: int
 ) -> float:
@@ -317,7 +259,7 @@ def _steady_wealth(
     the losses are all at least those with the true rate, whose wealth is a supermartingale; so a
     bound that depends on the same patients does no harm.
     """
-    total, size = _patient_losses(rows.patient, losses)
+    total, size = patient_losses(rows.patient, losses)
     # a guess of the variance, between a patient's images all alike and all independent; only the
     # width depends on it
     variance = alpha * float((size**2).mean()) / max_images**2 / 2

@@ -20,9 +20,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from dagster_project.lib import files
+from dagster_project.lib import files, sums
 from dagster_project.lib.errors import InputError, RefusedError
-from dagster_project.lib.release import bundle, ledger
+from dagster_project.lib.release import ledger
 from dagster_project.lib.release.people import checked_name, utc
 from dagster_project.lib.release.signatures import (
     CURRENT,
@@ -112,7 +112,7 @@ def _may_sign(folder: Path, root: Path | None, user: str) -> str:
     problems = release_problems(folder)
     if problems:
         raise RefusedError(f"{folder}: not signed: {'; '.join(problems)}")
-    missing = sorted(set(DEPLOYABLE) - bundle.read_sums(folder).keys())
+    missing = sorted(set(DEPLOYABLE) - sums.read_sums(folder).keys())
     if missing:
         raise RefusedError(
             f"{folder}: not signed: this release was blocked, it has no {missing[0]}; "
@@ -120,11 +120,11 @@ def _may_sign(folder: Path, root: Path | None, user: str) -> str:
         )
     if root is not None and (root / CURRENT).exists() and not (root / CURRENT).is_symlink():
         raise InputError(f"{root / CURRENT}: is no link; move it away")
-    path = folder / bundle.RUN
+    path = folder / sums.RUN
     author = files.read_json(path).get("user") if path.is_file() else None
     if not isinstance(author, str) or not author:
         raise RefusedError(
-            f"{folder}: not signed: {bundle.RUN} names no author (key user), so that nobody can be "
+            f"{folder}: not signed: {sums.RUN} names no author (key user), so that nobody can be "
             "shown to be another; release it again with this version"
         )
     if author == user:

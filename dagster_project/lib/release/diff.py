@@ -14,8 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster_project.lib import files
-from dagster_project.lib.release import bundle
+from dagster_project.lib import files, sums
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 Changes = dict[str, dict[str, Any]]
@@ -46,7 +45,7 @@ def compare(a: Path, b: Path, *, atol: float = 0.0) -> dict[str, Any]:
     InputError
         A folder has no ``SHA256SUMS`` or no ``tier_reports.json``, or one that is not readable.
     """
-    sums = [bundle.read_sums(folder) for folder in (a, b)]
+    hashes = [sums.read_sums(folder) for folder in (a, b)]
     reports = [files.read_json(folder / "tier_reports.json") for folder in (a, b)]
     metadata = [_metadata(folder) for folder in (a, b)]
     flat = [dict(_flat(report)) for report in reports]
@@ -59,9 +58,11 @@ def compare(a: Path, b: Path, *, atol: float = 0.0) -> dict[str, Any]:
         "tiers": _pairs(*(dict(_flat(report.get("tiers") or {})) for report in reports)),
     }
     listed = {
-        "only_in_a": sorted(sums[0].keys() - sums[1].keys()),
-        "only_in_b": sorted(sums[1].keys() - sums[0].keys()),
-        "changed": sorted(n for n in sums[0].keys() & sums[1].keys() if sums[0][n] != sums[1][n]),
+        "only_in_a": sorted(hashes[0].keys() - hashes[1].keys()),
+        "only_in_b": sorted(hashes[1].keys() - hashes[0].keys()),
+        "changed": sorted(
+            n for n in hashes[0].keys() & hashes[1].keys() if hashes[0][n] != hashes[1][n]
+        ),
     }
     policy, identity = _changed(policies, atol), _changed(identities, 0.0)
     differ = bool(
@@ -123,7 +124,7 @@ def deployed_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _named(folder: Path) -> dict[str, str]:
-    return {"folder": folder.name, "sha256": files.sha256_file(folder / bundle.SUMS)}
+    return {"folder": folder.name, "sha256": files.sha256_file(folder / sums.SUMS)}
 
 
 def _metadata(folder: Path) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dagster_project.lib import files
+from dagster_project.lib import files, sums
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.release import bundle, inputs, ledger
+from dagster_project.lib.release import inputs, ledger
 from dagster_project.lib.release.approval import pointed
 from dagster_project.lib.release.signatures import (
     CURRENT,
@@ -86,7 +86,7 @@ def rows_in_service(found: InService) -> Path | None:
 
     A copy that is not what the release recorded counts as none.
     """
-    recorded = files.read_json(found.folder / bundle.RUN).get(inputs.RECORD) or {}
+    recorded = files.read_json(found.folder / sums.RUN).get(inputs.RECORD) or {}
     entry = recorded.get("files", {}).get(inputs.SCORED)
     if not entry:
         return None

@@ -18,13 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster_project.lib import files, tables
+from dagster_project.lib import files, sums, tables
+from dagster_project.lib.environment import environment, environment_changes
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.labels.given import given_version, labels_on
 from dagster_project.lib.mislabels.out_of_fold import check_folds
 from dagster_project.lib.probability_table import open_probabilities
 from dagster_project.lib.release import bundle
-from dagster_project.lib.release.environment import environment, environment_changes
 from dagster_project.lib.release.refit import RefitResult, refit
 from dagster_project.lib.review import sample
 from dagster_project.lib.tiers.evaluation import Context, LabelsInfo, groups_in
@@ -271,7 +271,7 @@ def recompute(folder: Path) -> list[str]:
     gone = [f"{role} ({path})" for role, path in paths.items() if not path.is_file()]
     if gone:
         raise InputError(
-            f"{folder / bundle.RUN}: inputs are not there any more: {', '.join(gone)}; "
+            f"{folder / sums.RUN}: inputs are not there any more: {', '.join(gone)}; "
             "put them back to recompute"
         )
     changed = [
@@ -285,7 +285,7 @@ def recompute(folder: Path) -> list[str]:
     again = refit_rows if SCORED in paths else refit_files
     made = again(paths, recorded["options"], made_by=then).contents
     differing = []
-    for name, digest in bundle.read_sums(folder).items():
+    for name, digest in sums.read_sums(folder).items():
         if name not in made:
             differing.append(f"{name}: the refit does not write it")
         elif files.sha256_bytes(made[name]) != digest:
@@ -295,7 +295,7 @@ def recompute(folder: Path) -> list[str]:
 
 
 def _recorded(folder: Path) -> Mapping[str, Any]:
-    path = folder / bundle.RUN
+    path = folder / sums.RUN
     found = files.read_json(path).get(RECORD)
     try:
         for entry in found["files"].values():  # type: ignore[index]

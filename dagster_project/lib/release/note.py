@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dagster_project.lib.markdown import table
 from dagster_project.lib.release.conditions import rounding_kept
 from dagster_project.lib.release.reviewers import HEAD, reviewer_lines, reviewer_rows
 from dagster_project.lib.release.wording import CLAIMS, OUTCOMES, PATIENTS, RULES
@@ -80,7 +81,7 @@ def _thresholds(report: Mapping[str, Any]) -> str:
         new = report["thresholds"][name]
         change = f"{new - old[name]:+.3f}" if old else "not known"
         rows.append((name, f"{old[name]:g}" if old else "not known", f"{new:g}", change))
-    return _table(("threshold", "deployed", "new", "change"), rows)
+    return table(("threshold", "deployed", "new", "change"), rows)
 
 
 def _protocol(report: Mapping[str, Any], policy: TierPolicy) -> str:
@@ -177,7 +178,7 @@ def _reviewers(reviews: Mapping[str, Any] | None) -> str:
         return "Who reviewed these labels, how blindly and with what agreement is not known."
     lines = "\n".join(f"- {line}." for line in reviewer_lines(reviews))
     rows = reviewer_rows(reviews)
-    return f"{lines}\n\n{_table(HEAD, rows)}" if rows else lines
+    return f"{lines}\n\n{table(HEAD, rows)}" if rows else lines
 
 
 def _partial(report: Mapping[str, Any]) -> str:
@@ -203,7 +204,7 @@ def _partial(report: Mapping[str, Any]) -> str:
         )
         + ("exists" if found["confident_wrong"]["estimate"] is None else "")
         + "; all other tables use the labels in force.",
-        _table((*head, "95 %, approximate"), rows),
+        table((*head, "95 %, approximate"), rows),
     ]
     if upper is not None:
         lines.append(f"Certified upper bound of the first line: {_percent(upper)}.")
@@ -226,7 +227,7 @@ def _noise(report: Mapping[str, Any]) -> str:
     lines = [
         "Without any assumption on which labels are wrong, if at most the share eta of them is "
         "(declared by the policy, or the upper end of what reviews found):",
-        _table(("tier", "figure", "observed", "eta", "the true one lies in"), rows),
+        table(("tier", "figure", "observed", "eta", "the true one lies in"), rows),
     ]
     if found["scenario"]:
         told = []
@@ -250,7 +251,7 @@ def _fails(report: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     head = ("class, worst recall first", "images", "recall (95 %, approximate)",
             "answered confidently", "wrong, of confident answers that name it")  # fmt: skip
-    lines = [_table(head, rows)]
+    lines = [table(head, rows)]
     groups = [r for r in report["subgroups"] or () if r["confident_wrong"] is not None]
     if groups:
         bad = sorted(groups, key=lambda r: (-r["confident_wrong"], r["column"], r["group"]))
@@ -266,7 +267,7 @@ def _fails(report: Mapping[str, Any]) -> str:
             for r in bad[:_WORST]
         ]  # fmt: skip
         head = ("subgroup", "images", "confident and wrong (95 %)", "confident", "referred")
-        lines.append(_table(head, told))
+        lines.append(table(head, told))
     return "\n\n".join([*lines, "All classes and subgroups: `report.html`."])
 
 
@@ -376,7 +377,7 @@ def _patients(report: Mapping[str, Any]) -> str:
         (words, f"{_percent(found[name])}", _ends(ends[name])) for name, words in PATIENTS.items()
     ]
     note = "" if found["known"] else " Images without a patient count as one each."
-    return f"{found['n']:,} patients, {found['n_images']:,} images.{note}\n\n" + _table(
+    return f"{found['n']:,} patients, {found['n_images']:,} images.{note}\n\n" + table(
         ("each patient counted once", "share", "95 %, approximate"), rows
     )
 
@@ -399,7 +400,7 @@ def _tiers(report: Mapping[str, Any]) -> str:
         ("all", f"{report['n']:,}", "", "100.0 %", _percent(full["top1"]), _percent(full["top3"]))
     )
     head = ("tier", "images", "share at deployed", "share", "right", "truth among best three")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _outcomes(report: Mapping[str, Any]) -> str:
@@ -415,7 +416,7 @@ def _outcomes(report: Mapping[str, Any]) -> str:
         )
         rows.append((words, before, f"{1000 * report['outcomes'][key]:.1f}", told))
     head = ("outcome", "deployed thresholds", "new thresholds", "95 %, approximate")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _crossings(report: Mapping[str, Any]) -> str:
@@ -469,8 +470,3 @@ def _limits(report: Mapping[str, Any], tta: bool | None) -> str:
 
 def _percent(value: float | None, digits: int = 1) -> str:
     return "none" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from dagster_project.lib import files
+from dagster_project.lib import files, sums
 from dagster_project.lib.calibration.pictures import reliability_png
 from dagster_project.lib.release import bundle
 from dagster_project.lib.release.conditions import blocking_reasons
@@ -81,7 +81,7 @@ def refit(
         **crossed_files(scored, fit.thresholds, context),
         **made,
     }
-    return RefitResult(fit, report, blocked, bundle.with_sums(contents))
+    return RefitResult(fit, report, blocked, sums.with_sums(contents))
 
 
 def failure_files(scored: pl.DataFrame, report: dict[str, Any]) -> dict[str, bytes]:
@@ -117,7 +117,7 @@ def write_refit(result: RefitResult, out: Path, *, run: Mapping[str, Any] | None
     """
     out = prepare_out(out)
     with files.replace_folder(out) as folder:
-        bundle.fill(folder, result.contents, run)
+        sums.fill(folder, result.contents, run)
     return out
 
 
@@ -127,6 +127,6 @@ def prepare_out(out: Path) -> Path:
 
 
 def _ours(out: Path) -> set[str]:
-    if not (out / bundle.SUMS).exists():
+    if not (out / sums.SUMS).exists():
         return set()
-    return {*bundle.NOT_HASHED, *bundle.read_sums(out)}
+    return {*sums.NOT_HASHED, *sums.read_sums(out)}

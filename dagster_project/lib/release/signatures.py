@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dagster_project.lib import files
+from dagster_project.lib import files, sums
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.release import bundle
 from dagster_project.lib.release.ledger import LEDGER
 
 MEANINGS = ("review", "approval")
@@ -54,9 +53,9 @@ class Signature:
 
 def content_hash(folder: Path) -> str:
     """Hex sha256 of a release's ``SHA256SUMS``; a missing file is an InputError."""
-    if not (folder / bundle.SUMS).is_file():
-        bundle.read_sums(folder)
-    return files.sha256_file(folder / bundle.SUMS)
+    if not (folder / sums.SUMS).is_file():
+        sums.read_sums(folder)
+    return files.sha256_file(folder / sums.SUMS)
 
 
 def read_signatures(folder: Path) -> list[Signature]:
@@ -67,7 +66,7 @@ def read_signatures(folder: Path) -> list[Signature]:
     InputError
         The file is not a list of signatures.
     """
-    path = folder / bundle.APPROVAL
+    path = folder / sums.APPROVAL
     if not path.is_file():
         return []
     try:
@@ -85,12 +84,12 @@ def read_signatures(folder: Path) -> list[Signature]:
 def add_signature(folder: Path, signature: Signature) -> None:
     """Extend ``approval.json`` by one signature, in one step; the others stay as they are."""
     entries = [asdict(entry) for entry in [*read_signatures(folder), signature]]
-    files.write_text(folder / bundle.APPROVAL, json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    files.write_text(folder / sums.APPROVAL, json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
 def keep_signatures(folder: Path) -> None:
     """Flush ``approval.json``, which somebody may have published and not lived to flush."""
-    files.fsync(folder / bundle.APPROVAL)
+    files.fsync(folder / sums.APPROVAL)
     files.fsync(folder)
 
 
@@ -102,7 +101,7 @@ def approvals(folder: Path) -> list[Signature]:
 
 def release_name(folder: Path) -> str:
     """The name that a release has by its content."""
-    return content_hash(folder)[: bundle.NAME_DIGITS]
+    return content_hash(folder)[: sums.NAME_DIGITS]
 
 
 def releases_root(folder: Path) -> Path | None:
@@ -115,7 +114,7 @@ def releases_root(folder: Path) -> Path | None:
     parent = folder.parent
     links = [parent / link for link in (CURRENT, LATEST)]
     names = [folder.name, *(link.readlink().name for link in links if link.is_symlink())]
-    hashlike = any(re.fullmatch(rf"[0-9a-f]{{{bundle.NAME_DIGITS}}}", name) for name in names)
+    hashlike = any(re.fullmatch(rf"[0-9a-f]{{{sums.NAME_DIGITS}}}", name) for name in names)
     return parent if hashlike or (parent / LEDGER).exists() else None
 
 
@@ -133,7 +132,7 @@ def release_problems(folder: Path) -> list[str]:
         ``SHA256SUMS`` is missing or unreadable.
     """
     folder = folder.resolve()
-    problems = bundle.verify(folder)
+    problems = sums.verify(folder)
     name = release_name(folder)
     if releases_root(folder) is not None and folder.name != name:
         problems.append(f"{folder.name}: the folder is not named by its content, {name}")
@@ -143,7 +142,7 @@ def release_problems(folder: Path) -> list[str]:
         return [*problems, str(error)]
     here = content_hash(folder)
     return problems + [
-        f"{bundle.APPROVAL}: {entry.meaning} by {entry.name} is of other bytes"
+        f"{sums.APPROVAL}: {entry.meaning} by {entry.name} is of other bytes"
         for entry in signatures
         if entry.sha256 != here
     ]

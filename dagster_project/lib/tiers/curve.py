@@ -1,24 +1,23 @@
 """Coverage curve: how much is answered, and how well, at every distinct score.
 
-Belongs: counting scored rows, for all thresholds in one sort.
-Does not: choosing a threshold (``selection``), bounding it, plots (``pictures``).
-Concept: risk-coverage curve, ties kept whole (arXiv 1705.08500). Counts are integers; a share is
-one division at the end.
+Belongs: scored rows as counts and shares, for all thresholds.
+Does not: counting (``evidence.by_score``), choosing a threshold (``selection``), bounding it, plots
+(``pictures``).
+Concept: risk-coverage curve, ties kept whole (arXiv 1705.08500).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from dagster_project.lib.evidence.by_score import counts_by_score
+
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-
-_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -54,52 +53,15 @@ class CurveCounts:
 
 
 def curve_counts(scored: pl.DataFrame) -> CurveCounts:
-    """Count rows for every distinct score at once, in O(N log N).
-
-    The bits of a non-negative float sort like the float, and those of a value in [0, 1] leave the
-    two highest free: score and both flags are packed into one integer, and one sort of plain
-    integers orders all three. What follows runs in blocks that stay in the processor's cache.
+    """Count rows for every distinct score at once (``evidence.by_score``), in O(N log N).
 
     Parameters
     ----------
     scored : (N,) rows with ``score`` in [0, 1], ``top1`` and ``top3``.
     """
-    keys, dtype = _packed(scored)
-    keys.sort()
-    threshold = np.empty(keys.size)
-    n, top1, top3 = (np.empty(keys.size, dtype=np.int64) for _ in range(3))
-    found = top1_above = top3_above = 0
-    for high in range(keys.size, 0, -_BLOCK):
-        low = max(0, high - _BLOCK)
-        block = keys[low:high][::-1].copy()  # highest score first
-        bits = block >> 2
-        last = np.empty(block.size, dtype=bool)  # of its score: ties enter together
-        np.not_equal(bits[1:], bits[:-1], out=last[:-1])
-        last[-1] = low == 0 or keys[low - 1] >> 2 != bits[-1]
-        ends = np.flatnonzero(last)
-        here = slice(found, found + ends.size)
-        threshold[here] = bits[ends].view(dtype)
-        np.add(ends, keys.size - high + 1, out=n[here])
-        # both flags in one word, 16 bits apart: a block has fewer rows than those can count
-        flags = block & 3
-        both = np.cumsum((flags | flags << 15) & 0x10001, dtype=keys.dtype)
-        counted = both[ends].astype(np.int64)
-        np.add(counted & 0xFFFF, top1_above, out=top1[here])
-        np.add(counted >> 16, top3_above, out=top3[here])
-        top1_above += int(both[-1]) & 0xFFFF
-        top3_above += int(both[-1]) >> 16
-        found += ends.size
-    return CurveCounts(threshold[:found], n[:found], top1[:found], top3[:found])
-
-
-def _packed(scored: pl.DataFrame) -> tuple[npt.NDArray[Any], np.dtype[Any]]:
-    """(N,) integers: the score's bits, then ``top3``, then ``top1``; and the score's dtype."""
-    score = scored["score"].to_numpy()
-    top1, top3 = (scored[name].to_numpy().view(np.uint8) for name in ("top1", "top3"))
-    # the sign bit of a -0.0 is shifted out as well
-    keys: npt.NDArray[Any] = np.left_shift(score.view(f"u{score.dtype.itemsize}"), 2)
-    keys |= top1 | top3 << 1
-    return keys, score.dtype
+    flags = [scored[name].to_numpy() for name in ("top1", "top3")]
+    found = counts_by_score(scored["score"].to_numpy(), flags)
+    return CurveCounts(found.threshold, found.n, *found.hits)
 
 
 def coverage_curve(scored: pl.DataFrame) -> pl.DataFrame:

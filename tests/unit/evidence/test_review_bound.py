@@ -13,12 +13,11 @@ from dagster_project.lib.evidence import betting
 from dagster_project.lib.evidence.partial_review import ReviewedRows
 from dagster_project.lib.evidence.review_bound import (
     FIRST,
-    by_patient,
     certified_upper,
-    clopper_pearson,
     hypergeometric_upper,
     review_test,
 )
+from dagster_project.lib.evidence.upper_bound import clopper_pearson, upper_by_patient
 
 REST = 1 - FIRST
 
@@ -154,7 +153,7 @@ def test_without_a_draw_of_known_probability_there_is_no_bound() -> None:
 def test_more_images_than_declared_are_refused() -> None:
     three = [0, 0, 0, *range(1, 18)]
     with pytest.raises(ValueError, match="over the declared 2"):
-        by_patient(rows(three), np.zeros(20), 0.1, 2)
+        upper_by_patient(rows(three).patient, np.zeros(20), 0.1, max_images=2)
     with pytest.raises(ValueError, match="over the declared 2"):
         certified_upper(rows(three), 0.5, 0.1, max_images=2)
 
@@ -164,7 +163,9 @@ def test_patients_of_equal_size_are_bounded_by_the_mean_of_their_means() -> None
     pairs = rows([i // 2 for i in range(200)], score=[0.0] * 200)
     means = loss.reshape(-1, 2).mean(axis=1)
     expected = betting.upper_bound(means, delta=0.1)
-    assert by_patient(pairs, loss, 0.1, 2) == pytest.approx(expected, abs=1e-5)
+    assert upper_by_patient(pairs.patient, loss, 0.1, max_images=2) == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("images", [1, 3])

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from dagster_project.lib import files
+from dagster_project.lib import files, sums
 from dagster_project.lib.errors import InputError, RefusedError
-from dagster_project.lib.release import approval, bundle, ledger, people, signatures
+from dagster_project.lib.release import approval, ledger, people, signatures
 from dagster_project.lib.release.in_service import release_in_service, release_state
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -33,7 +33,7 @@ def contents(label_version: str = "labels-1", **at: float) -> dict[str, bytes]:
 
 
 def release(root: Path, label_version: str = "labels-1", **at: float) -> Path:
-    return bundle.write_release(root, contents(label_version, **at), run={"user": "anna"})
+    return sums.write_folder(root, contents(label_version, **at), run={"user": "anna"})
 
 
 def sign(folder: Path, meaning: str = "approval", user: str = "bert", **changes: Any) -> Any:
@@ -119,7 +119,7 @@ def test_the_author_signs_nothing_under_any_name(root: Path, meaning: str) -> No
 
 
 def test_a_person_may_sign_what_automation_made(root: Path) -> None:
-    folder = bundle.write_release(root, contents(), run={"user": people.AUTOMATION})
+    folder = sums.write_folder(root, contents(), run={"user": people.AUTOMATION})
     assert sign(folder, user="anna").in_service
     with pytest.raises(RefusedError, match="user automation"):
         sign(folder, user="automation")
@@ -131,9 +131,9 @@ def _tampered(folder: Path) -> None:
 
 def _tampered_with_its_sums(folder: Path) -> None:
     _tampered(folder)
-    (folder / "SHA256SUMS").write_bytes(bundle.with_sums({
+    (folder / "SHA256SUMS").write_bytes(sums.with_sums({
         path.name: path.read_bytes() for path in folder.iterdir()
-        if path.name not in bundle.NOT_HASHED
+        if path.name not in sums.NOT_HASHED
     })["SHA256SUMS"])  # fmt: skip
 
 
@@ -167,7 +167,7 @@ def test_what_is_not_sound_is_not_signed_and_not_put_in_service(
 
 
 def test_a_blocked_refit_is_not_signed(root: Path) -> None:
-    folder = bundle.write_release(root, {"tier_reports.json": b"{}"}, run={"user": "anna"})
+    folder = sums.write_folder(root, {"tier_reports.json": b"{}"}, run={"user": "anna"})
     with pytest.raises(RefusedError, match="was blocked"):
         sign(folder)
 

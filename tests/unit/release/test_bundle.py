@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from dagster_project.lib import sums
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.release import bundle
@@ -83,7 +84,7 @@ def test_a_release_has_the_files_and_keys_of_the_contract(contents: dict[str, by
 def test_what_was_released_can_be_read_back_as_deployed(
     contents: dict[str, bytes], tmp_path: Path
 ) -> None:
-    path = bundle.write_release(tmp_path, contents) / "thresholds.json"
+    path = sums.write_folder(tmp_path, contents) / "thresholds.json"
     assert read_deployed(path) == Thresholds(0.815, 0.444, 0.25)
 
 
@@ -154,8 +155,8 @@ def test_the_same_inputs_give_the_same_bytes_and_folder(
 ) -> None:
     again = bundle.release_files(dict(reversed(report.items())), DEFAULT_POLICY, DUMP, CURVE)
     assert again == contents
-    first = bundle.write_release(tmp_path, contents, run={"run_id": "1"})
-    second = bundle.write_release(tmp_path, again, run={"run_id": "2"})
+    first = sums.write_folder(tmp_path, contents, run={"run_id": "1"})
+    second = sums.write_folder(tmp_path, again, run={"run_id": "2"})
     assert first == second
     assert json.loads((first / "run.json").read_text()) == {"run_id": "1"}
     assert [p.name for p in tmp_path.iterdir()] == [first.name]
@@ -166,32 +167,32 @@ def test_another_policy_gives_another_folder(
 ) -> None:
     strict = DEFAULT_POLICY.model_copy(update={"accept": Accept(coverage=0.4)})
     other = bundle.release_files(report, strict, DUMP, CURVE)
-    assert bundle.write_release(tmp_path, contents) != bundle.write_release(tmp_path, other)
+    assert sums.write_folder(tmp_path, contents) != sums.write_folder(tmp_path, other)
 
 
 def test_sha256sum_accepts_the_sums(contents: dict[str, bytes], tmp_path: Path) -> None:
-    folder = bundle.write_release(tmp_path, contents, run={})
+    folder = sums.write_folder(tmp_path, contents, run={})
     command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
     subprocess.run(command, cwd=folder, check=True)
-    assert bundle.read_sums(folder).keys() == contents.keys()
+    assert sums.read_sums(folder).keys() == contents.keys()
 
 
 def test_sums_can_be_taken_again(contents: dict[str, bytes]) -> None:
-    once = bundle.with_sums(contents)
-    assert bundle.with_sums({**once, "run.json": b"{}"})["SHA256SUMS"] == once["SHA256SUMS"]
+    once = sums.with_sums(contents)
+    assert sums.with_sums({**once, "run.json": b"{}"})["SHA256SUMS"] == once["SHA256SUMS"]
 
 
 def test_verify_names_what_is_missing_changed_or_added(
     contents: dict[str, bytes], tmp_path: Path
 ) -> None:
-    folder = bundle.write_release(tmp_path, contents, run={})
-    assert bundle.verify(folder) == []
+    folder = sums.write_folder(tmp_path, contents, run={})
+    assert sums.verify(folder) == []
     (folder / "run.json").write_text("{}")
     (folder / "approval.json").write_text("{}")
     (folder / "metadata.json").unlink()
     (folder / "report.md").write_text("all is well")
     (folder / "notes.txt").write_text("")
-    assert bundle.verify(folder) == [
+    assert sums.verify(folder) == [
         "metadata.json: missing",
         "report.md: its content is not what was released",
         "notes.txt: was not released here",
@@ -213,7 +214,7 @@ def test_a_folder_without_readable_sums_is_refused(
     if text is not None:
         (tmp_path / "SHA256SUMS").write_text(text)
     with pytest.raises(InputError, match=message):
-        bundle.verify(tmp_path)
+        sums.verify(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -280,11 +281,11 @@ def test_a_note_without_deployed_thresholds_says_they_are_not_known(report: dict
 def test_a_damaged_release_is_put_aside_and_published_anew(
     contents: dict[str, bytes], tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
-    folder = bundle.write_release(tmp_path, contents, run={"run_id": "1"})
+    folder = sums.write_folder(tmp_path, contents, run={"run_id": "1"})
     damage(folder)
     damaged = sorted(p.name for p in folder.iterdir())
-    assert bundle.write_release(tmp_path, contents, run={"run_id": "2"}) == folder
-    assert bundle.verify(folder) == []
+    assert sums.write_folder(tmp_path, contents, run={"run_id": "2"}) == folder
+    assert sums.verify(folder) == []
     assert json.loads((folder / "run.json").read_text()) == {"run_id": "2"}
     aside, whole = sorted(tmp_path.iterdir())
     assert aside.name.startswith(f".damaged-{folder.name}-")

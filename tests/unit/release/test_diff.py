@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from dagster_project.lib import sums
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.release import bundle
 from dagster_project.lib.release.diff import compare, deployed_lines, table_lines
 
 OUTCOMES = {"confident_correct": 0.5, "confident_wrong": 0.041, "refer": 0.459}
@@ -34,7 +34,7 @@ def write(folder: Path, report: dict[str, Any], metadata: dict[str, Any] | None 
     if metadata is not None:
         contents["metadata.json"] = json.dumps(metadata).encode()
     folder.mkdir()
-    bundle.fill(folder, bundle.with_sums(contents), None)
+    sums.fill(folder, sums.with_sums(contents), None)
     return folder
 
 
@@ -131,7 +131,7 @@ def test_a_blocked_refit_can_be_compared(a: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_no_refit_wrote_is_refused(a: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file; pass a folder that refit wrote"):
+    with pytest.raises(InputError, match="no such file; pass a folder that refit or gate wrote"):
         compare(a, tmp_path)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from dagster_project.lib import sums
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.probability_table import ProbabilityTable
 from dagster_project.lib.release import bundle
@@ -37,7 +38,7 @@ def test_every_file_of_the_contract_is_written_and_hashed(
 ) -> None:
     out = write_refit(result, tmp_path / "new" / "out", run={"host": "here"})
     assert {p.name for p in out.iterdir()} >= CONTRACT | {"run.json"}
-    assert bundle.verify(out) == []
+    assert sums.verify(out) == []
     assert [p.name for p in out.parent.iterdir()] == ["out"]  # nothing half-written beside it
     curve = pl.read_csv(out / "coverage_curve.csv")
     assert curve.columns == ["threshold", "n", "coverage", "top1", "top3", "confident_wrong"]
@@ -48,14 +49,14 @@ def test_an_earlier_output_is_replaced_whole(result: RefitResult, tmp_path: Path
     out = write_refit(result, tmp_path / "out", run={"run_id": 1})
     (out / "report.md").unlink()  # even a damaged one
     write_refit(result, out, run={"run_id": 2})
-    assert bundle.verify(out) == []
+    assert sums.verify(out) == []
     assert json.loads((out / "run.json").read_text()) == {"run_id": 2}
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_empty_folder_is_used(result: RefitResult, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert bundle.verify(write_refit(result, tmp_path / "out")) == []
+    assert sums.verify(write_refit(result, tmp_path / "out")) == []
 
 
 @pytest.mark.parametrize("refitted_before", [False, True], ids=["foreign", "note_in_an_output"])
@@ -131,7 +132,7 @@ def test_a_mount_point_is_refused(
     (tmp_path / "volume").mkdir()
     with pytest.raises(InputError, match="mount point"):
         write_refit(result, tmp_path / "volume")
-    assert bundle.verify(write_refit(result, tmp_path / "volume" / "out")) == []
+    assert sums.verify(write_refit(result, tmp_path / "volume" / "out")) == []
 
 
 def test_the_output_of_before_is_back_once_a_killed_run_is_followed_by_another(
@@ -140,5 +141,5 @@ def test_the_output_of_before_is_back_once_a_killed_run_is_followed_by_another(
     out = write_refit(result, tmp_path / "out")
     out.rename(tmp_path / ".out.replaced")  # killed between the two renames
     assert prepare_out(out) == out
-    assert bundle.verify(out) == []
+    assert sums.verify(out) == []
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -23,7 +23,7 @@ PACKAGE = "tier-refit"
 ALWAYS = ("matplotlib", "numpy", "polars", "pyarrow", "pydantic")
 """Named even where the package's own list cannot be read: the numbers and pictures hang on them."""
 
-_ROOT = Path(__file__).parents[3]
+_ROOT = Path(__file__).parents[2]
 _SECONDS = 10
 
 

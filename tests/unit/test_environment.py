@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project.lib.release import environment
+from dagster_project.lib import environment
 
 
 def git(folder: Path, *arguments: str) -> str:
