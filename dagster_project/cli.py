@@ -442,6 +442,7 @@ def scorecard(options: argparse.Namespace) -> None:
 
 def rollup(options: argparse.Namespace) -> None:
     """When unsure, say less: class mask and roll-up to a coarser rank, judged where labels are."""
+    from dagster_project.lib.evidence.looks import count_look
     from dagster_project.lib.rollup import publish, words
     from dagster_project.lib.rollup.inputs import RollupFiles, read_inputs
     from dagster_project.lib.rollup.report import roll_up
@@ -454,13 +455,15 @@ def rollup(options: argparse.Namespace) -> None:
         taxonomies=options.taxonomy,
         config=options.config,
         labels=options.labels,
+        reviewed_labels=options.reviewed_labels,
         classes=options.classes,
         row_ids=options.row_ids,
     )
     deployed = read_deployed(options.deployed) if options.deployed else _deployed_now()
     inputs = read_inputs(files, thresholds=deployed)
+    look = partial(count_look, options.ledger) if options.ledger else None
     with progress.bar("rollup", "step") as show:
-        found = roll_up(inputs, on_progress=show)
+        found = roll_up(inputs, look=look, on_progress=show)
     with progress.bar("write", "file") as show:
         new = publish.write_rollup(found, out, on_progress=show)
     if options.json:

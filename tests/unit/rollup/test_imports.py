@@ -114,7 +114,7 @@ def test_any_tree_becomes_a_table_that_passes_every_check(tmp_path: Path) -> Non
         pytest.param(ISIC, "a,Benign\nc,Benign", 'row 3, column class: unknown class "c"',
                      id="no_class"),
         pytest.param(ISIC, "a,Benign\na,Benign", "row 3.*second time", id="class_twice"),
-        pytest.param(ISIC, "a,Benign", "1 classes have no row: 'b'", id="class_missing"),
+        pytest.param(ISIC, "a,Benign", "1 class has no row: 'b'", id="class_missing"),
         pytest.param("path\nA\nA::B\n", "a,A\nb,A", 'row 3, column path: "A::B" has an empty part',
                      id="empty_part"),
         pytest.param("path\nA\nA\n", "a,A\nb,A", 'row 3, column path: "A" a second', id="twice"),
