@@ -55,7 +55,7 @@ UNDIVIDED = "no promise: shape and shift from the same patients"
 OVERWRITTEN = "no promise: labels overwritten only where they contradict the leaf"
 IN_PART = "certified: labels reviewed in part"
 LABEL_ERRORS = 0.08
-SAMPLED = 0.4
+SAMPLED = 0.5
 """Of the patients of a stratum, the share that was drawn for review."""
 CERTAIN_FROM = 0.6
 """A label that contradicts a leaf of such a score was asked with certainty."""
@@ -164,7 +164,7 @@ def in_part(draw: Drawn) -> Floats:
     leaf, given = labels_of(draw)
     score = draw.prepared.values.max(axis=1)
     differs = given != leaf
-    tier = np.digitize(score, (0.5, 0.8))
+    tier = (score >= CERTAIN_FROM).astype(np.int64)
     names = np.array([f"{t}/{d}" for t, d in zip(tier, differs, strict=True)])
     names[differs & (score >= CERTAIN_FROM)] = strata.CERTAIN
     kinds, stratum = np.unique(names, return_inverse=True)
@@ -178,7 +178,11 @@ def in_part(draw: Drawn) -> Floats:
         probability[here] = n / who.size
     review = Review(given, asked, asked, asked, probability, tuple(kinds.tolist()), stratum)
     truth = replace(draw.truth, true=np.where(asked, draw.truth.true, given), review=review)
-    return certified(replace(draw, truth=truth, _cached={}))
+    # a world's patients have no more images than it says, and that is what is declared
+    most = int(np.bincount(draw.truth.patient).max())
+    fit = draw.fit.model_copy(update={"max_images_per_patient": most})
+    config = draw.config.model_copy(update={"thresholds": fit})
+    return certified(replace(draw, truth=truth, config=config, fit=fit, _cached={}))
 
 
 def labels_of(draw: Drawn) -> tuple[Ints, Ints]:

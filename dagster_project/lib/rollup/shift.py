@@ -175,7 +175,8 @@ def certify_shift(
     strictest shift that places an image), ``reason``, ``rows_needed`` (images for 80 % power at
     ``asked_at``, "never" where the rate seen is no smaller than the target; null if certified or
     reviewed in part), ``method``, ``reviewed_in_part``, ``n_reviewed`` (null: not known),
-    ``monotone``, ``grid`` (``start, stop, step``), ``n_images``, ``n_patients``, ``n_dropped``,
+    ``review_note`` (what of the reviews limits the bound; null unless in part), ``monotone``,
+    ``grid`` (``start, stop, step``), ``n_images``, ``n_patients``, ``n_dropped``,
     ``max_images_per_patient``, ``patients_known``, ``looks``, ``scope``.
     """
     grid = shifts(loosest=loosest, steps=STEPS_IN_PART if sample.in_part else STEPS)
@@ -197,6 +198,7 @@ def certify_shift(
         "method": _method(sample),
         "reviewed_in_part": sample.in_part,
         "n_reviewed": None if sample.review is None else sample.review.n_reviewed,
+        "review_note": _review_note(sample),
         "monotone": monotone,
         "grid": {
             "start": float(grid[0]),
@@ -348,12 +350,19 @@ def _why_not(sample: Sample, found: _Tested, grid: Floats, terms: FitThresholds)
     if found.asked is None:
         return "no image of B is placed at any shift: every rank is disabled, or nothing is decided"
     if found.passed <= found.asked:
-        more = f"; {shortage(sample.review.n_drawn)}" if sample.in_part and sample.review else ""
+        note = _review_note(sample)
+        more = "" if note is None else f"; {note}"
         return (
             f"the strictest shift that places an image, {grid[found.asked]:+.2f}, was not reached: "
             f"the test fails at {grid[found.passed]:+.2f}{more}"
         )
     return None
+
+
+def _review_note(sample: Sample) -> str | None:
+    if sample.review is None or not sample.in_part:
+        return None
+    return shortage(sample.review.n_drawn)
 
 
 def _needed(wrong: Ints, images: Ints, terms: FitThresholds) -> int | Literal["never"]:

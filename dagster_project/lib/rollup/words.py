@@ -117,7 +117,8 @@ def certificate_words(found: Report) -> str:
             f"**Certified**: {bound}, with probability {percent(1 - found['delta'], 0)} over the "
             f"draw of patients{_and_reviews(found)}; on {counted(found['n_images'], 'image')} of "
             f"{counted(found['n_patients'], 'patient')} that had no part in the shape: "
-            f"{_seen(found)}, at a shift of {found['shift']:+.2f}, which holds{stricter}.{looked}"
+            f"{_seen(found)}, with {percent(found['placed'])} placed, at a shift of "
+            f"{found['shift']:+.2f}, which holds{stricter}.{_no_looser(found)}{looked}"
         )
     needed = found["rows_needed"]
     more = (
@@ -144,6 +145,13 @@ def _seen(found: Report) -> str:
     if found["observed"] is None:
         return f"no estimate from these reviews ({reviewed})"
     return f"estimated from reviews {percent(found['observed'], 2)} ({reviewed})"
+
+
+def _no_looser(found: Report) -> str:
+    """What keeps a certified shift from being looser, where it is what was reviewed."""
+    if found["review_note"] is None or found["stopped_at"] is None:
+        return ""
+    return f" No looser shift is: {found['review_note']}."
 
 
 def _looked(found: Report) -> str:
