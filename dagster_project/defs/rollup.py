@@ -201,6 +201,7 @@ def rollup_evaluation(
         metadata={
             **_headline(report),
             **_labels_of(scored_test_rows),
+            **_reviewed(report),
             "config_hash": report["config_hash"],
             **_shown(report, changes, settings),
         },
@@ -399,6 +400,13 @@ def _headline(report: "Mapping[str, Any]") -> dict[str, Any]:
             "introduced": kinds["introduced"]["rate"],
         }
     )
+
+
+def _reviewed(report: "Mapping[str, Any]") -> dict[str, Any]:
+    """How many labels were reviewed: with some of them the figures flatter the roll-up."""
+    found = report["reviewed"] or {}
+    names = {"n_reviewed": "n_reviewed", "reviewed_in_part": "in_part"}
+    return show.scalars({shown: found.get(name) for shown, name in names.items()})
 
 
 def _shown(

@@ -110,6 +110,7 @@ def test_labels_make_only_what_depends_on_them_again(fitted: Harness) -> None:
     changed = {asset for asset in ALL if before[asset] != after[asset]}
     assert changed == {"rollup_evaluation"}  # thresholds were given
     assert made.count(jobs.MASKED) == 1
+    assert not made.settings.rollup_looks.exists()  # nothing is certified
     assert records(made) == kept
     assert made.metadata("rolled_up_predictions")["record_is_new"] is False
     what_is_shown_are_aggregates(made)
@@ -189,6 +190,7 @@ def test_fitted_thresholds_follow_labels_and_so_does_the_record(
     shown = made.metadata("rollup_thresholds")
     assert (shown["looks"], shown["reviewed_in_part"]) == (2, True)
     assert "Look 2 at these rows" in shown["certificate"]
+    assert made.metadata("rollup_evaluation")["reviewed_in_part"]
     told = json.loads(made.stored("rollup_evaluation").metadata["report"])["reviewed"]
     assert told["in_part"]
     assert 0 < shown["n_reviewed"] < told["n_reviewed"] < told["n"]  # of B, and of all

@@ -196,7 +196,10 @@ def _decision(report: Report) -> str:
     if report["fit"] is not None:
         parts.append(certificate_words(report["fit"]["certificate"]))
     head = ("", "leaf", "rolled up", "points (95 %), p by patient (Holm)")
-    parts += [table(head, rows), f"![the taxonomy, coloured by accuracy]({PICTURES[0]})"]
+    parts += [
+        table(head, rows) + _in_force(report),
+        f"![the taxonomy, coloured by accuracy]({PICTURES[0]})",
+    ]
     return "\n\n".join(parts)
 
 
