@@ -477,6 +477,19 @@ def rollup(options: argparse.Namespace) -> None:
         raise RefusedError(f"thresholds are not certified; {out / publish.NOTE} says why")
 
 
+def import_taxonomy(options: argparse.Namespace) -> None:
+    """A table for rollup's --taxonomy, cut from the ISIC diagnosis tree or ICD-10-CM."""
+    from dagster_project.lib import tables
+    from dagster_project.lib.probability_table import read_classes
+    from dagster_project.lib.rollup.imports import import_table
+
+    _check_writable(options.out.absolute().parent)
+    classes = read_classes(options.classes)
+    table = import_table(options.tree, options.leaves, classes, levels=options.levels)
+    tables.write_csv(options.out, table)
+    print(f"{options.out}: {', '.join(table.columns)}; NOT CLINICALLY VALIDATED")
+
+
 def verify(options: argparse.Namespace) -> None:
     """Whether a release is still what was released and signed; each fault on a line."""
     from dagster_project.lib.release.bundle import read_sums
@@ -613,6 +626,12 @@ _COMMANDS: tuple[tuple[Command, Arguments, str], ...] = (
         cli_arguments.rollup,
         "tier-refit rollup --probs p.parquet --taxonomy families.csv --config rollup.json "
         "--labels cleaned.csv --out rollup",
+    ),
+    (
+        import_taxonomy,
+        cli_arguments.import_taxonomy,
+        "tier-refit import-taxonomy --tree icd10cm.csv --leaves leaves.csv --classes labels.txt "
+        "--levels 2 1 --out families.csv",
     ),
     (verify, cli_arguments.verify, "tier-refit verify store/releases/current --recompute"),
     (

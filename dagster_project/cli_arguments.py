@@ -299,6 +299,26 @@ def rollup(command: argparse.ArgumentParser) -> None:
     )
 
 
+def import_taxonomy(command: argparse.ArgumentParser) -> None:
+    """Of ``tier-refit import-taxonomy``."""
+    told = {
+        "--tree": "ISIC's path, or ICD-10-CM's code, parent, description; one row a node",
+        "--leaves": "class,leaf: which path or code each class of the model is",
+        "--classes": "labels.txt, in the model's order",
+    }
+    for name, about in told.items():
+        command.add_argument(name, type=Path, required=True, metavar="F", help=about)
+    command.add_argument(
+        "--levels",
+        type=int,
+        nargs="+",
+        required=True,
+        metavar="L",
+        help="levels that become ranks, counted from the root (1), finest first",
+    )
+    command.add_argument("-o", "--out", type=Path, required=True, help="the table, CSV")
+
+
 def verify(command: argparse.ArgumentParser) -> None:
     """Of ``tier-refit verify``."""
     _release_argument(command, "folder")
