@@ -179,7 +179,8 @@ def certify_shift(
     ``grid`` (``start, stop, step``), ``n_images``, ``n_patients``, ``n_dropped``,
     ``max_images_per_patient``, ``patients_known``, ``looks``, ``scope``.
     """
-    grid = shifts(loosest=loosest, steps=STEPS_IN_PART if sample.in_part else STEPS)
+    steps = STEPS_IN_PART if sample.in_part else STEPS
+    grid = shifts(loosest=loosest, steps=steps)
     found = _tested(sample, shape, grid, terms)
     passed, at, n = found.passed, found.at, sample.patient.size
     reason = _why_not(sample, found, grid, terms)
@@ -200,11 +201,7 @@ def certify_shift(
         "n_reviewed": None if sample.review is None else sample.review.n_reviewed,
         "review_note": _review_note(sample),
         "monotone": monotone,
-        "grid": {
-            "start": float(grid[0]),
-            "stop": float(grid[-1]),
-            "step": 1 / (STEPS_IN_PART if sample.in_part else STEPS),
-        },
+        "grid": {"start": float(grid[0]), "stop": float(grid[-1]), "step": 1 / steps},
         "n_images": n,
         "n_patients": sample.n_patients,
         "n_dropped": sample.n_dropped,

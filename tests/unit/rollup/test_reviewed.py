@@ -249,6 +249,8 @@ def test_the_fit_pays_for_what_nobody_saw(world: tuple[Floats, pl.DataFrame]) ->
     assert careful.certificate["reviewed_in_part"]
     assert not naive.certificate["reviewed_in_part"]
     assert np.array_equal(careful.shape, naive.shape)
+    in_force = fitted(probs, rows.with_columns(given_label="label"))  # cells by what was found
+    assert in_force.certificate["observed"] != careful.certificate["observed"]
     said = [found.certificate["scope"][2] for found in (careful, naive)]
     assert "reviews drawn at random" in said[0]
     assert "is not known here" in said[1]
