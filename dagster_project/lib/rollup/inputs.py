@@ -112,6 +112,7 @@ def _labelled(
             source, reviews = "cleaned", _cleaned(found, frame)
     if found.reviewed_labels is not None:
         labels, reviews = labels_in_force(found.reviewed_labels, table, labels)
+        source = "cleaned"
     scored = score_rows(table, labels)
     if reviews is not None:
         scored = with_reviews(scored, *reviews)
