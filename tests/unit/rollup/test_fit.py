@@ -343,6 +343,7 @@ def test_the_cap_on_images_is_kept_and_counted(world: tuple[Floats, pl.DataFrame
     certificate = found.certificate
     assert certificate["method"] == "Clopper-Pearson, one image a patient"
     assert certificate["n_dropped"] == certificate["n_images"] == certificate["n_patients"]
+    assert found.n_a["images"] == found.n_a["patients"] == 1200 - certificate["n_patients"]
 
 
 def test_without_patients_nothing_is_certified_unless_each_has_one_image(
