@@ -28,10 +28,11 @@ from result import report
 from rollup_worlds import TAXONOMY, World
 
 from dagster_project.lib.evidence import strata
+from dagster_project.lib.evidence.division import in_first
 from dagster_project.lib.progress import bar
 from dagster_project.lib.rollup.candidates import Candidates, all_right, candidates
 from dagster_project.lib.rollup.config import FitThresholds, RollupConfig, RuleName
-from dagster_project.lib.rollup.fit import fit_thresholds, in_first
+from dagster_project.lib.rollup.fit import fit_thresholds
 from dagster_project.lib.rollup.placed import UNPLACED
 from dagster_project.lib.rollup.prepare import Prepared, prepare
 from dagster_project.lib.rollup.shape import fit_shape

@@ -10,16 +10,15 @@ N = images, R = ranks.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import polars as pl
 
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.evidence.division import in_first
 from dagster_project.lib.evidence.proportion import clustered_interval
 from dagster_project.lib.evidence.rows import capped, hash_numbers
 from dagster_project.lib.rollup.candidates import all_right, candidate, candidates, is_right
@@ -180,20 +179,6 @@ def fit_thresholds(
         n_a=_sizes(truth.patient[a]),
         n_b=_sizes(sample.patient),
     )
-
-
-def in_first(patients: pl.Series, share: float) -> Bools:
-    """(N,) whether a patient is on the first side of the division, by the sha256 of its name.
-
-    >>> in_first(pl.Series(["patient:b", "patient:c", "patient:b"]), 0.5).tolist()
-    [True, False, True]
-    """
-    names = patients.unique()
-    firsts = {
-        name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) < share * 2.0**64
-        for name in names
-    }
-    return patients.replace_strict(firsts, return_dtype=pl.Boolean).to_numpy().astype(bool)
 
 
 def against_aim(aim: float | None, low: float | None, high: float | None) -> Aim | None:
