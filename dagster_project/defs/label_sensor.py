@@ -141,7 +141,7 @@ def current_dump(
 def fitted_basis(instance: dg.DagsterInstance) -> Basis | None:
     """What the newest thresholds were fitted on, as they recorded it.
 
-    Only a run that counts as one (:func:`_fit_of`): one that died after its fit has released
+    Only a run that counts as one (:func:`_counts`): one that died after its fit has released
     nothing.
     """
     event = _fitted(instance)
@@ -194,8 +194,7 @@ def attempts(instance: dg.DagsterInstance, wanted: Basis) -> tuple[list[dg.Dagst
     runs = list(instance.get_runs(dg.RunsFilter(tags={WANTED_TAG: wanted.key}), limit=RUNS_SEEN))
     failed = 0
     for run in runs:
-        event = _fit_of(instance, run)
-        if event is not None and _basis_of(event) == wanted:
+        if _counts(instance, run) and _fitted_by(instance, run) == wanted:
             break
         failed += 1
     return runs, failed
@@ -387,22 +386,27 @@ def _fitted(instance: dg.DagsterInstance) -> dg.AssetMaterialization | None:
     """The newest thresholds, if their run counts."""
     record = _newest_record(instance, "tier_thresholds")
     run = None if record is None else instance.get_run_by_id(record.run_id)
-    return None if run is None else _fit_of(instance, run)
+    counts = run is not None and _counts(instance, run)
+    return record.asset_materialization if record is not None and counts else None
 
 
-def _fit_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.AssetMaterialization | None:
-    """The thresholds that a run fitted, if it counts as a refit of them.
+def _counts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run counts as a refit of what it fitted.
 
     It does if it went through, or if it has ended with every asset of ``jobs.REFIT`` made: then
-    only what joined it failed, and the release is out. Refitting would fail of the same again.
+    only what joined it failed, and the release is out. Another one would fail of the same again.
     """
-    if not run.is_finished:
-        return None
+    if run.status == Status.SUCCESS or not run.is_finished:
+        return run.status == Status.SUCCESS
     made = _records(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION)
-    whole = {dg.AssetKey(name) for name in jobs.REFIT} <= made.keys()
-    fit = made.get(dg.AssetKey("tier_thresholds"))
-    counts = fit is not None and (run.status == Status.SUCCESS or whole)
-    return fit.asset_materialization if fit is not None and counts else None
+    return {dg.AssetKey(name) for name in jobs.REFIT} <= made.keys()
+
+
+def _fitted_by(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Basis | None:
+    made = _records(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    record = made.get(dg.AssetKey("tier_thresholds"))
+    event = None if record is None else record.asset_materialization
+    return None if event is None else _basis_of(event)
 
 
 def _records(
