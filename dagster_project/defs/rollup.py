@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_project.defs import show
+from dagster_project.defs import jobs, show
 from dagster_project.defs.probabilities import whole_dump
 from dagster_project.defs.rollup_config import (
     MaskedConfig,
@@ -49,8 +49,8 @@ BASIS = ("model_tree_hash", "dataset_version", "n_shards")
 """What masked rows record of what they were made of; the label sensor compares it."""
 
 OWNERS = ["team:data-science"]
-LATE = {"dagster/priority": "-1"}
-"""In a refit after the release: it decides nothing that serves."""
+LATE = jobs.JOINS_LAST
+"""It decides nothing that serves."""
 
 
 @dg.asset(group_name="rollup", kinds={"numpy"}, owners=OWNERS, code_version="1", op_tags=LATE)
