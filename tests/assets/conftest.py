@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
-import quick_sqlite
+import quick
 from harness import Harness, with_checkpoints, write_dataset
 from PIL import Image
 
@@ -49,7 +49,7 @@ def folder(shelf: Path) -> Iterator[Path]:
 def quick_events() -> Iterator[None]:
     """The events are real; only what Dagster does again for each of them is done once."""
     with pytest.MonkeyPatch.context() as patch:
-        quick_sqlite.install(patch)
+        quick.events(patch)
         yield
 
 
