@@ -14,7 +14,7 @@ import pytest
 
 
 class Engines:
-    """``create_engine``, once for equal arguments."""
+    """``create_engine``, once for equal arguments; its connections do not wait for the disk."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
@@ -22,11 +22,17 @@ class Engines:
     def __call__(self, url: str, **options: Any) -> Any:
         """The engine of a database."""
         from dagster._core.storage.sql import create_engine
+        from sqlalchemy import event
 
         key = f"{url} {sorted(options.items(), key=str)}"
         if key not in self._made:
             self._made[key] = create_engine(url, **options)
+            event.listen(self._made[key], "connect", _unsynced)
         return self._made[key]
+
+
+def _unsynced(connection: Any, _: object) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 def events(patch: pytest.MonkeyPatch) -> None:
@@ -35,6 +41,7 @@ def events(patch: pytest.MonkeyPatch) -> None:
     A storage makes an engine for each statement, and with it an empty cache of compiled SQL; and it
     reads every migration script for each run, whose events are a database of their own. Both cost
     more processor time than the events. No connection is kept: the engines have no pool, as before.
+    And nothing waits for the disk: what is committed is seen, and need not outlive a power cut.
     """
     from alembic.script import ScriptDirectory
     from dagster._core.storage.event_log.sqlite import sqlite_event_log
