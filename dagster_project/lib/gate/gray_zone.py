@@ -1,20 +1,18 @@
-"""The gray zone: answers that are given, and marked as near the edge.
+"""The gray zone: answers that are given, and marked, because training asked for more.
 
-Belongs: tau_train from a configuration, the named recipe, the rates that are watched.
-Does not: choosing tau_infer otherwise (``points``), applying a frozen gate (``apply``).
-Concept: a model trained to be sure down to ``tau_train`` and asked down to ``tau_infer`` answers
-rows with tau_infer <= score < tau_train outside what it was trained for; there is a gap only where
-tau_train is the stricter one. T = taus.
+Belongs: tau_train of a tau_infer, the recipe quantile_multiple, how often the zone is met.
+Does not: choosing tau_infer otherwise (``points``), applying a bundle (``apply``).
+Concept: tau_infer <= score < tau_train, only where tau_train is the stricter of the two. Taus in
+here are oriented as ``scores.GateScores`` unless said otherwise. N = rows.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-
-from dagster_project.lib.errors import InputError
-from dagster_project.lib.gate.gauge import sign_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,47 +22,106 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-RULE = "quantile_multiple"
+QUANTILE = (
+    "the score at place floor(q (n - 1)) of the n sorted finite ones, from the side that gets no "
+    "answer: an observed score, and a share of at most q lies beyond it"
+)
 
 
-def tau_train_of(taus: Floats, config: GateConfig) -> Floats:
-    """(T,) tau_train that belongs to each tau_infer, both oriented; tau_infer without a gray zone.
+@dataclass(frozen=True)
+class Taus:
+    """The thresholds of a gate, in the file's own units, as a bundle has them."""
 
-    ``multiple`` is of tau_infer in the units of the file: times it where high scores are accepted,
-    divided by it where low ones are; stricter in both.
+    tau_infer: float
+    tau_train: float | None = None
+    accept: Literal["high", "low"] = "high"
 
-    Raises
-    ------
-    InputError
-        ``multiple`` with a tau below 0, of which a multiple is not stricter.
+
+def tau_train_of(tau: float, config: GateConfig) -> float | None:
+    """The threshold of training beside ``tau``, both oriented; None where there is no gray zone.
+
+    A given ``tau_train`` counts if it is stricter than ``tau``. A ``multiple`` m is the factor
+    between the two, in the file's units: tau_train = m tau where high scores are accepted, and
+    tau_train = tau / m where low ones are, so that it is stricter in both. A threshold that is not
+    above 0 has no stricter multiple, and None is returned.
     """
     zone = config.gray_zone
     if zone is None:
-        return taus
-    sign = sign_of(config.gauge)
+        return None
+    low = config.gauge.accept == "low"
     if zone.tau_train is not None:
-        return np.full(taus.shape, sign * zone.tau_train)
-    own = sign * taus
-    if (own < 0).any():
-        raise InputError(
-            f"key gray_zone.multiple: scores go down to {own.min():g}, and a multiple of a "
-            "negative tau is not stricter; give tau_train as a number"
-        )
-    factor = 1.0 if zone.multiple is None else zone.multiple
-    return sign * (own * factor if sign > 0 else own / factor)
+        train = -zone.tau_train if low else zone.tau_train
+    else:
+        own = -tau if low else tau
+        if own <= 0 or zone.multiple is None:
+            return None
+        train = -own / zone.multiple if low else own * zone.multiple
+    return train if train > tau and math.isfinite(train) else None
 
 
-def quantile_tau(scores: GateScores, recipe: Recipe) -> float | None:
-    """tau_infer of the recipe, oriented: a quantile of the calibration rows' scores.
+def why_none(tau: float, config: GateConfig) -> str | None:
+    """Why a configured gray zone is empty at ``tau`` (oriented); None where it is not."""
+    if config.gray_zone is None or tau_train_of(tau, config) is not None:
+        return None
+    if config.gray_zone.tau_train is not None:
+        return "tau_train is not stricter than tau"
+    return "a multiple of a tau that is not above 0 is not stricter"
 
-    The largest score that at most a share ``quantile`` of them lies strictly below: a score that
-    occurs, never one in between, so that bottom, which is strict, takes no more than that share.
-    Faults do not count. None where there is no such row.
+
+def recipe_tau(scores: GateScores, recipe: Recipe) -> float | None:
+    """tau_infer (oriented) by ``quantile_multiple``: see ``QUANTILE``; None without a score.
+
+    Of calibration rows without a fault, all or of one kind; labels count only where a kind is
+    named.
     """
-    kinds = {"all": np.ones(len(scores), dtype=bool), "in_range": scores.in_range}
-    kinds["censored"] = ~scores.in_range
-    rows = scores.first & kinds[recipe.of] & ~scores.fault
-    found = np.sort(scores.score[rows])
+    rows = scores.first & ~scores.fault
+    if recipe.of != "all":
+        rows = rows & (scores.in_range if recipe.of == "in_range" else ~scores.in_range)
+    found = scores.score[rows]
     if not found.size:
         return None
-    return float(found[min(int(np.floor(recipe.quantile * found.size)), found.size - 1)])
+    place = math.floor(recipe.quantile * (found.size - 1))
+    return float(np.partition(found, place)[place])
+
+
+def rates(
+    score: npt.NDArray[Any], gate: Any, *, fault: npt.NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
+    """How often a gate says what, for watching it over time; labels are not needed.
+
+    Parameters
+    ----------
+    score : (N,) float in the file's own units; not finite is a fault.
+    gate : :class:`Taus` or a bundle with ``tau_infer``, ``tau_train`` and ``accept``, in the
+        file's units.
+    fault : (N,) bool, further rows that are faults; None: none.
+
+    Returns
+    -------
+    ``n`` and the shares of N rows ``bottom_rate``, ``gap_rate`` (answered, in the gray zone),
+    ``accept_rate`` (answered, gap included), ``fault_rate``, ``semantic_bottom_rate`` (finite and
+    below tau_infer, faulty or not); null where N = 0. bottom + accept = 1.
+
+    >>> rates(np.array([0.1, 0.2, 0.3, np.nan]), Taus(0.2, 0.3))["gap_rate"]
+    0.25
+    """
+    low = gate.accept == "low"
+    infer = -gate.tau_infer if low else gate.tau_infer
+    values = score.astype(np.float64)
+    finite = np.isfinite(values)
+    values = np.where(finite, -values if low else values, -np.inf)
+    faulty = ~finite if fault is None else ~finite | fault
+    below = values < infer
+    bottom = faulty | below
+    gap = np.zeros(values.size, dtype=bool)
+    if gate.tau_train is not None:
+        gap = ~bottom & (values < (-gate.tau_train if low else gate.tau_train))
+    counted = {
+        "bottom_rate": bottom,
+        "gap_rate": gap,
+        "accept_rate": ~bottom,
+        "fault_rate": faulty,
+        "semantic_bottom_rate": below & finite,
+    }
+    n = values.size
+    return {"n": n, **{name: int(hit.sum()) / n if n else None for name, hit in counted.items()}}

@@ -3,8 +3,8 @@
 Belongs: cost, gap, and the F1 of what a gated model says of range and direction.
 Does not: the counts of the gate itself (``sweep``), choosing (``points``).
 Concept: below tau the model says a side instead of an answer, so that a row's answers are "in
-range" and the sides (below, above). F1 = 2 tp / (2 tp + fp + fn), 0 where a class is neither there nor
-said, as in the published reference. N = rows, T = taus.
+range" and the sides (below, above). F1 = 2 tp / (2 tp + fp + fn), 0 where a class is neither
+there nor said, as in the published reference. N = rows, T = taus.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def measures(
     )
     values["fp_cens+fn_in"] = values["fp_cens"] + values["fn_in"]
     values["|fp_cens-fn_in|"] = np.abs(values["fp_cens"] - values["fn_in"])
-    train = np.maximum(taus, tau_train_of(taus, config))
+    train = np.array([tau_train_of(tau, config) or tau for tau in taus.tolist()], dtype=np.float64)
     rising = np.argsort(train, kind="stable")
     above = np.empty(taus.shape)
     above[rising] = sweep(scores, train[rising], where=here).accept_rate

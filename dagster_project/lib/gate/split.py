@@ -41,15 +41,16 @@ def calibration_rows(
     if groups is not None:
         return in_first(groups, share)
     limit = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
-    return _mixed(np.arange(n, dtype=np.uint64)) < limit
+    return mixed(np.arange(n, dtype=np.uint64)) < limit
 
 
-def _mixed(number: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def mixed(number: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's finaliser of whole numbers: fixed, and without order."""
     z = (number + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: npt.NDArray[np.uint64] = z ^ (z >> np.uint64(31))
-    return mixed
+    found: npt.NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+    return found
 
 
 def recipe(scores: GateScores, share: float) -> dict[str, Any]:
