@@ -53,7 +53,8 @@ def measures(
     )
     values["fp_cens+fn_in"] = values["fp_cens"] + values["fn_in"]
     values["|fp_cens-fn_in|"] = np.abs(values["fp_cens"] - values["fn_in"])
-    train = np.array([tau_train_of(tau, config) or tau for tau in taus.tolist()], dtype=np.float64)
+    stricter = [tau_train_of(tau, config) for tau in taus.tolist()]
+    train = np.where([tau is None for tau in stricter], taus, np.array(stricter, dtype=np.float64))
     rising = np.argsort(train, kind="stable")
     above = np.empty(taus.shape)
     above[rising] = sweep(scores, train[rising], where=here).accept_rate
