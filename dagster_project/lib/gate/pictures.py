@@ -212,8 +212,9 @@ def _sides(axes: Axes, tau: float, gauge: Report) -> None:
     """Which side of tau has an answer."""
     axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
     left, right = ("no answer", "answered")[:: 1 if gauge["accept"] == "high" else -1]
+    at = (_shown(axes, tau), 0.97)
     for words, side, offset in ((f"\u2190 {left}", "right", -4), (f"{right} \u2192", "left", 4)):
-        axes.annotate(words, (_shown(axes, tau), 0.97), (offset, 0), xycoords=axes.get_xaxis_transform(),
+        axes.annotate(words, at, (offset, 0), xycoords=axes.get_xaxis_transform(),
                       textcoords="offset points", ha=side, va="top", fontsize=8,
                       color=house.CERTIFIED)  # fmt: skip
 

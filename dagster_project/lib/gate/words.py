@@ -35,6 +35,13 @@ IDENTITY = {
     "preprocessing": "preprocessing",
     "dataset": "data",
 }
+LIMITS = """\
+- Whether a case is in range is taken from the file as it is; wrong marks make wrong rates.
+- Rows count as independent unless the file has a `group`: several of one patient without it make \
+every bound too good.
+- All of it is about cases like these. Other sites, devices or mixes need a sweep of their own.
+- The points are compared on the same evaluation cases; who picks the one that looks best on them \
+flatters it a little."""
 _STATUS = {
     "backed": "backed",
     "unavailable": "**unavailable**",
@@ -81,7 +88,7 @@ def points_note(points: Report) -> str:
             *_models(points),
             "## When to run it again\n\n" + rerun_words(points),
             "## How it was made\n\n" + _facts(points["split"]),
-            "## Limits\n\n" + _limits(points),
+            "## Limits\n\n" + LIMITS,
         ]
     )
 
@@ -372,16 +379,6 @@ def _models(points: Report) -> list[str]:
         "the first one given, whatever wins here.\n\n"
         + table(("model", "seed", "tau", *_SHOWN, ""), rows)
     ]
-
-
-def _limits(points: Report) -> str:
-    lines = [
-        "Whether a case is in range is taken from the file as it is; wrong marks make wrong rates.",
-        "All of it is about cases like these. Other sites, devices or mixes need their own sweep.",
-        "The points are compared on the same evaluation cases; whoever picks the one that looks "
-        "best on them flatters it a little.",
-    ]
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def _facts(value: Report) -> str:
