@@ -65,6 +65,8 @@ def sweep_note(sweep: Report, points: Report | None = None) -> str:
             _kinds(sweep["distribution"]),
             f"![rates against tau]({PICTURES[0]})",
             "## By threshold\n\n" + _sweep_table(sweep["curves"], pins),
+            "Over all cases of the file. The operating points are judged on the evaluation cases "
+            "alone, in `operating_points.md`.",
             f"## Where the scores lie\n\n![scores by kind]({PICTURES[2]})",
             "## When to run it again\n\n" + rerun_words(sweep["provenance"]),
             "## Made from\n\n" + _facts(sweep["provenance"]),
@@ -79,6 +81,7 @@ def points_note(points: Report) -> str:
         [
             "# Operating points: where to stop answering",
             decision(points),
+            *_frozen_does(points),
             f"{no_answer(gauge)}. " + _of_what(gauge),
             "## The points\n\n" + _points_table(points),
             "## What one gains and what it costs\n\n" + _neighbours(points),
@@ -119,12 +122,36 @@ def no_answer(gauge: Report) -> str:
 def decision(points: Report) -> str:
     """Which point is frozen, in one sentence; or why none is."""
     freeze = points["freeze"]
-    if freeze["frozen"]:
-        point = points["points"][freeze["point"]]
-        gray = point["tau_train"]
-        marked = "" if gray is None else f", and answers up to {number(gray)} are marked as gray"
-        return f"**Frozen: {freeze['point']}, tau {number(point['tau'])}**{marked}."
-    return f"**Nothing is frozen.** {freeze['point']}: {cell(freeze['reason'])}"
+    if not freeze["frozen"]:
+        return f"**Nothing is frozen.** {freeze['point']}: {cell(freeze['reason'])}"
+    point = points["points"][freeze["point"]]
+    gray = point["tau_train"]
+    marked = "" if gray is None else f"; {_grayly(points, point)} are marked as gray"
+    return f"**Frozen: {freeze['point']}, tau {number(point['tau'])}**{marked}."
+
+
+def _frozen_does(points: Report) -> list[str]:
+    """What the frozen point does, in shares of cases."""
+    freeze = points["freeze"]
+    if not freeze["frozen"]:
+        return []
+    point = points["points"][freeze["point"]]
+    answered, fn_in, fp_cens = (_rate(point["evaluation"].get(key), ends=False) for key in _SHOWN)
+    certified = [
+        f"`{key}` is certified at {percent(bound['upper'], 2)} or less"
+        for key, bound in point["bounds"].items()
+        if point["certified"] and bound["upper"] is not None
+    ]
+    told = f"; {' and '.join(certified)}" if certified else "; nothing of it is certified"
+    return [
+        f"On the evaluation cases it answers {answered} of all; {fn_in} of those in range get no "
+        f"answer, and {fp_cens} of those out of range get one. These are estimates{told}."
+    ]
+
+
+def _grayly(points: Report, point: Report) -> str:
+    way = "up" if points["gauge"]["accept"] == "high" else "down"
+    return f"answers from there {way} to {number(point['tau_train'])}"
 
 
 def pinned(points: Report) -> dict[str, float]:
@@ -167,15 +194,15 @@ def rule_words(rule: Report) -> str:
     """A rule as it was declared, without the word for a direction that the gauge may turn.
 
     >>> rule_words({"choose": "smallest", "bound": {"fp_cens": 0.05}, "order": []})
-    'answers the most of all taus with `fp_cens` certified at 5.0 % or less'
+    'answers the most cases of all taus with `fp_cens` certified at 5.0 % or less'
     """
     bounds = " and ".join(f"`{name}` certified at {percent(target)} or less"
                           for name, target in rule["bound"].items())  # fmt: skip
     among = f" of all taus with {bounds}" if bounds else " of all taus"
     if rule["choose"] == "smallest":
-        return f"answers the most{among}"
+        return f"answers the most cases{among}"
     if rule["choose"] == "largest":
-        return f"answers the least{among}"
+        return f"answers the fewest cases{among}"
     first, *then = [f"{'most' if name.startswith('-') else 'least'} `{name.removeprefix('-')}`"
                     for name in rule["order"]]  # fmt: skip
     ties = f"; among equals the {', then the '.join(then)}" if then else ""
@@ -277,7 +304,7 @@ def _points_table(points: Report) -> str:
             "Rates are those of the evaluation cases, which had no part in choosing; `undefined`: "
             "there is no such case, or no threshold.",
             "\n".join(f"- `{key}`: {MEANING[key]}" for key in _SHOWN),
-            "What each is, as it was declared before any label was seen:",
+            "What each was declared to be:",
             "\n".join(_declared(name, point) for name, point in points["points"].items()),
         ]
     )
@@ -318,7 +345,7 @@ def _evidence(points: Report) -> str:
             notes.append(f"- **{name}** bounds nothing: its rates are estimates only.")
     if not rows:
         return "Nothing is bounded: every rate here is an estimate.\n\n" + "\n".join(notes)
-    head = ("point", "quantity", "target", "upper bound", "seen", "cases (groups)", "")
+    head = ("point", "quantity", "target", "upper bound", "seen", "calibration cases (groups)", "")
     parts = [table(head, rows)]
     deltas = sorted({percent(bound["delta"], 0) for point in points["points"].values()
                      for bound in point["bounds"].values()})  # fmt: skip
@@ -353,12 +380,11 @@ def _gray(points: Report) -> list[str]:
     point = points["points"].get(name)
     if point is None or point["tau_train"] is None:
         return []
-    way = "up" if points["gauge"]["accept"] == "high" else "down"
+    rate = _rate(point["evaluation"].get("gap_rate"))
     return [
-        f"## Gray zone\n\nAt {name}, cases with a score from {number(point['tau'])} {way} to "
-        f"{number(point['tau_train'])} are answered and marked as gray: "
-        f"{_rate(point['evaluation'].get('gap_rate'))} of all evaluation cases. Watch this share "
-        "in service: when it moves, the scores have."
+        f"## Gray zone\n\nTau of {name} is {number(point['tau'])}; {_grayly(points, point)} are "
+        f"given and marked as gray: {rate} of all evaluation cases. Watch this share in service: "
+        "when it moves, the scores have."
     ]
 
 

@@ -64,9 +64,14 @@ def test_the_frozen_point_is_said_first_and_an_unavailable_one_says_what_it_need
     note = words.points_note(points)
     second = note.split("\n\n")[1]
     assert second == (
-        "**Frozen: safety_first, tau 0.3**, and answers up to 0.6 are marked as gray."
+        "**Frozen: safety_first, tau 0.3**; answers from there up to 0.6 are marked as gray."
     )
-    assert "- **accuracy_first** answers the least of all taus with `fn_in` certified at" in note
+    assert (
+        "- **accuracy_first** answers the fewest cases of all taus with `fn_in` certified at"
+        in note
+    )
+    assert note.split("\n\n")[2].startswith("On the evaluation cases it answers ")
+    assert "; `fp_cens` is certified at " in note.split("\n\n")[2]
     assert "**unavailable**: no tau meets the target" in note
     assert "- **accuracy_first**, fn_in: about 1,200 such cases would be needed." in note
     assert "- **balanced** bounds nothing: its rates are estimates only." in note
