@@ -22,11 +22,11 @@ from dagster_project.lib.progress import OnProgress, silent
 if TYPE_CHECKING:
     from dagster_project.lib.gate.scores import GateScores
 
-Name = tuple[str, str]
+Name = tuple[str, int]
 """Model and seed."""
 
 _NAMED = re.compile(
-    r"(?P<model>[A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@(?P<seed>[A-Za-z0-9_.-]+))?=(?P<file>.+)", re.DOTALL
+    r"(?P<model>[A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@(?P<seed>[0-9]{1,9}))?=(?P<file>.+)", re.DOTALL
 )
 
 
@@ -36,19 +36,19 @@ def named_scores(values: Sequence[str]) -> dict[Name, Path]:
     A name has no slash: ``a/b=c.parquet`` is a file.
 
     >>> [*named_scores(["rational@0=a.parquet", "rational@1=b.parquet", "mlp=c.parquet"])]
-    [('rational', '0'), ('rational', '1'), ('mlp', '0')]
+    [('rational', 0), ('rational', 1), ('mlp', 0)]
     >>> named_scores(["scores.parquet"])
-    {('model', '0'): PosixPath('scores.parquet')}
+    {('model', 0): PosixPath('scores.parquet')}
     """
     found: dict[Name, Path] = {}
     for value in values:
         named = _NAMED.fullmatch(value)
         if named is None and len(values) > 1:
             raise InputError(
-                f"--scores {value}: of several files each needs a name: NAME=FILE, or "
-                "NAME@SEED=FILE, such as rational@0=r0.parquet"
+                f"--scores {value}: of several files each needs a name and may have a number: "
+                "NAME=FILE or NAME@SEED=FILE, such as rational@0=r0.parquet"
             )
-        name = (named["model"], named["seed"] or "0") if named else ("model", "0")
+        name = (named["model"], int(named["seed"] or 0)) if named else ("model", 0)
         if name in found:
             raise InputError(
                 f"--scores {value}: a second file of {name[0]}@{name[1]}; number the seeds, as in "

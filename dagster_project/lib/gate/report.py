@@ -41,8 +41,8 @@ class GateInputs:
 
     scores: GateScores
     config: GateConfig
-    others: Mapping[tuple[str, str], GateScores] = field(default_factory=dict)
-    name: tuple[str, str] = ("model", "0")
+    others: Mapping[tuple[str, int], GateScores] = field(default_factory=dict)
+    name: tuple[str, int] = ("model", 0)
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _compared(inputs: GateInputs, own: Mapping[str, Any]) -> dict[str, Any] | No
     ]
     table = pl.DataFrame(rows, schema_overrides=dict.fromkeys(("tau", *measures), pl.Float64))
     backed = table.filter(pl.col("status") == "backed").select("model", "seed", *measures)
-    return {"point": name, "rows": rows, "choice": models.choose_models(backed)}
+    return {"point": name, "rows": rows, "choice": models.choose_models(backed, inputs.config.cost)}
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

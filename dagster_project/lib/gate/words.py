@@ -22,7 +22,7 @@ MAX_ROWS = 30
 MEANING = {
     "fn_in": "in range without an answer, of those in range",
     "fp_cens": "out of range and answered, of those out of range",
-    "accepted_censored": "out of range, of those answered",
+    "accepted_censored": "out of range and answered, of all",
     "bottom_rate": "without an answer, of all",
     "accept_rate": "answered, of all",
     "fault_rate": "faults, of all",
@@ -404,7 +404,18 @@ def _models(points: Report) -> list[str]:
         f"models are compared, each at the threshold that {found['point']} has for it. Frozen is "
         "the first one given, whatever wins here.\n\n"
         + table(("model", "seed", "tau", *_SHOWN, ""), rows)
+        + "\n\nBy purpose, on means over seeds, and not by any bound:\n\n"
+        + "\n".join(_picked(name, of) for name, of in found["choice"]["points"].items())
     ]
+
+
+def _picked(name: str, of: Report) -> str:
+    if of["model"] is None:
+        return f"- {name}: none ({cell(of['reason'])})"
+    note = "" if of["reason"] is None else f" ({cell(of['reason'])})"
+    order = ", then ".join(f"{'most' if key.startswith('-') else 'least'} `{key.removeprefix('-')}`"
+                           for key in of["order"])  # fmt: skip
+    return f"- {name}: **{cell(of['model'])}**{note}, by {order}"
 
 
 def _facts(value: Report) -> str:

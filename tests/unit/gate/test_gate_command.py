@@ -146,13 +146,14 @@ def test_models_are_compared_each_at_its_own_tau_and_the_first_is_gated(
     points = json.loads(Path("out/operating_points.json").read_text())
     rows = points["models"]["rows"]
     assert [(row["model"], row["seed"]) for row in rows] == [
-        ("bad", "0"), ("good", "0"), ("good", "1")
+        ("bad", 0), ("good", 0), ("good", 1)
     ]  # fmt: skip
     assert rows[0]["tau"] == points["points"]["balanced"]["tau"] != rows[1]["tau"]
     assert rows[0]["fp_cens"] > rows[1]["fp_cens"]
     note = Path("out/operating_points.md").read_text()
     assert "## Models and seeds" in note
     assert "Another question than the one above" in note
+    assert "- safety_first: **good**, by least `fp_cens`, then" in note
     run(*arguments(given))
     assert json.loads(Path("out/operating_points.json").read_text())["models"] is None
 
@@ -185,10 +186,8 @@ def test_several_files_need_names_of_their_own(
 
 
 def test_a_name_has_no_slash() -> None:
-    assert named_scores(["./a=b.parquet"]) == {("model", "0"): Path("a=b.parquet")}
-    assert [*named_scores(["m@s.1=x/a=b.parquet"]).items()] == [
-        (("m", "s.1"), Path("x/a=b.parquet"))
-    ]
+    assert named_scores(["./a=b.parquet"]) == {("model", 0): Path("a=b.parquet")}
+    assert [*named_scores(["m@12=x/a=b.parquet"]).items()] == [(("m", 12), Path("x/a=b.parquet"))]
 
 
 @pytest.mark.parametrize(
