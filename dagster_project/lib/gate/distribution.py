@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dagster_project.lib.gate.gauge import shown
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -34,7 +36,7 @@ def distribution(scores: GateScores) -> dict[str, Any]:
     too; empty where every row is a fault), and for ``in_range`` and ``censored`` each ``counts``
     (B,), ``below`` and ``above`` (the edges), ``faults`` and ``n``: all rows of the kind.
     """
-    own = scores.score if scores.gauge.accept == "high" else -scores.score
+    own = shown(scores.score, scores.gauge)
     scale, edges = _edges(own[~scores.fault])
     kinds = {"in_range": scores.in_range, "censored": ~scores.in_range}
     return {

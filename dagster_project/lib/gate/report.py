@@ -107,7 +107,7 @@ def sweep_report(
     """
     taus = sweep.taus_of(scores, config.taus)
     curves = sweep.curves(sweep.sweep(scores, taus), scores.gauge, pins=pins)
-    kept = np.unique([gauge.shown(tau, scores.gauge) for tau in curves["taus"]])  # its own inverse
+    kept = np.unique(gauge.shown(np.array(curves["taus"], dtype=np.float64), scores.gauge))
     judged = sweep.sweep(scores, kept, where=~scores.first)
     return _plain(
         {

@@ -37,8 +37,6 @@ IDENTITY = {
 }
 LIMITS = """\
 - Whether a case is in range is taken from the file as it is; wrong marks make wrong rates.
-- Rows count as independent unless the file has a `group`: several of one patient without it make \
-every bound too good.
 - All of it is about cases like these. Other sites, devices or mixes need a sweep of their own.
 - The points are compared on the same evaluation cases; who picks the one that looks best on them \
 flatters it a little."""
@@ -91,7 +89,7 @@ def points_note(points: Report) -> str:
             *_models(points),
             "## When to run it again\n\n" + rerun_words(points),
             "## How it was made\n\n" + _facts(points["split"]),
-            "## Limits\n\n" + LIMITS,
+            "## Limits\n\n" + _limits(points),
         ]
     )
 
@@ -416,6 +414,15 @@ def _picked(name: str, of: Report) -> str:
     order = ", then ".join(f"{'most' if key.startswith('-') else 'least'} `{key.removeprefix('-')}`"
                            for key in of["order"])  # fmt: skip
     return f"- {name}: **{cell(of['model'])}**{note}, by {order}"
+
+
+def _limits(points: Report) -> str:
+    if points["split"]["by"] == "group":
+        return LIMITS
+    return (
+        "- **No groups are given**: every row counts as independent. Several of one patient make "
+        f"every bound better than it is; give a column `group`.\n{LIMITS}"
+    )
 
 
 def _facts(value: Report) -> str:

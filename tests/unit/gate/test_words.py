@@ -97,6 +97,12 @@ def test_a_gauge_that_accepts_low_scores_is_told_in_its_own_direction() -> None:
     assert "**Frozen: safety_first, tau 5**" in words.points_note(points)
 
 
+def test_rows_without_groups_are_a_limit_that_is_said(points: dict[str, Any]) -> None:
+    assert "**No groups are given**" in words.points_note(points)
+    grouped = {**points, "split": {"by": "group"}}
+    assert "No groups" not in words.points_note(grouped)
+
+
 def test_identities_that_nobody_stated_are_named_as_a_gap(sweep: dict[str, Any]) -> None:
     told = words.rerun_words(sweep["provenance"])
     assert "| model family | rational |" in told
