@@ -97,7 +97,7 @@ def points(found: GateScores, taus: Mapping[str, float | None], freeze: str) -> 
             "certified": None if not bounds else tau is not None,
             "bounds": bounds,
             "calibration": {},
-            "evaluation": {}
+            "evaluation": None
             if at is None
             else {
                 key: {"rate": at[key][0], "low": None, "high": None, "n": 1, "n_groups": 1}
@@ -107,7 +107,7 @@ def points(found: GateScores, taus: Mapping[str, float | None], freeze: str) -> 
     frozen = taus[freeze] is not None
     return {
         "points": made,
-        "order": order[::-1] if low else order,
+        "order": order,
         "neighbours": [neighbour(made, a, b) for a, b in pairwise(order)],
         "split": {"by": "row", "calibration": 0.5},
         "terms": {"delta": 0.05},

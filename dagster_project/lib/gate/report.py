@@ -18,7 +18,7 @@ import numpy as np
 from dagster_project.lib.errors import RefusedError
 from dagster_project.lib.gate import bundle, gauge, models, points, sweep
 from dagster_project.lib.gate.distribution import distribution
-from dagster_project.lib.gate.words import pinned
+from dagster_project.lib.gate.words import pinned, rate_of
 from dagster_project.lib.progress import OnProgress, silent
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def sweep_report(
 
     Parameters
     ----------
-    pins : taus, in the file's units, that stay however far the curves are thinned.
+    pins : taus, in the file's units, that are swept, too, and stay however the curves are thinned.
 
     Returns
     -------
@@ -105,8 +105,9 @@ def sweep_report(
     over the rows that judge; ``distribution`` of ``distribution.distribution``; ``provenance`` of
     ``sweep.provenance``.
     """
-    taus = sweep.taus_of(scores, config.taus)
-    curves = sweep.curves(sweep.sweep(scores, taus), scores.gauge, pins=pins)
+    pinned_here = gauge.shown(np.array(pins, dtype=np.float64), scores.gauge)
+    taus = np.unique(np.append(sweep.taus_of(scores, config.taus), pinned_here))
+    curves = sweep.curves(sweep.sweep(scores, taus), scores.gauge, pins=pinned_here)
     kept = np.unique(gauge.shown(np.array(curves["taus"], dtype=np.float64), scores.gauge))
     judged = sweep.sweep(scores, kept, where=~scores.first)
     return _plain(
@@ -114,7 +115,7 @@ def sweep_report(
             "curves": curves,
             "evaluation_curves": sweep.curves(judged, scores.gauge),
             "distribution": distribution(scores),
-            "provenance": sweep.provenance(scores, config),
+            "provenance": sweep.provenance(scores, config, n_taus=taus.size),
         }
     )
 
@@ -159,13 +160,13 @@ def _compared(inputs: GateInputs, own: Mapping[str, Any]) -> dict[str, Any] | No
     found = {inputs.name: own["points"][name]}
     for other, scores in inputs.others.items():
         found[other] = points.operating_points(scores, inputs.config)["points"][name]
-    measures = sorted({key for point in found.values() for key in point["evaluation"]})
+    measures = sorted({key for point in found.values() for key in point["evaluation"] or ()})
     rows = [
         {
             "model": model,
             "seed": seed,
             **{key: point[key] for key in ("status", "reason", "tau")},
-            **{key: point["evaluation"].get(key, {}).get("rate") for key in measures},
+            **{key: (rate_of(point, key) or {}).get("rate") for key in measures},
         }
         for (model, seed), point in found.items()
     ]

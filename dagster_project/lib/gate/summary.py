@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from dagster_project.lib.gate.words import change_words, pinned, readable
+from dagster_project.lib.gate.words import change_words, pinned, rate_of, readable
 
 RATES = ("accept_rate", "fn_in", "fp_cens", "gap_rate")
 
@@ -27,7 +27,7 @@ def point_table(points: Report) -> pl.DataFrame:
         {
             "point": name,
             **{key: point[key] for key in ("status", "tau", "tau_train", "certified", "reason")},
-            **{key: (point["evaluation"].get(key) or {}).get("rate") for key in RATES},
+            **{key: (rate_of(point, key) or {}).get("rate") for key in RATES},
             "bounds": "; ".join(_bound(quantity, of) for quantity, of in point["bounds"].items()),
         }
         for name, point in points["points"].items()

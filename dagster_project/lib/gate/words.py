@@ -99,8 +99,7 @@ def summary_lines(points: Report) -> list[str]:
     lines = [f"{no_answer(points['gauge'])}"]
     for name, point in points["points"].items():
         if point["status"] == "backed":
-            rates = point["evaluation"]
-            told = ", ".join(f"{key} {_rate(rates.get(key), ends=False)}" for key in _SHOWN)
+            told = ", ".join(f"{key} {_rate(rate_of(point, key), ends=False)}" for key in _SHOWN)
             certified = {True: ", certified", False: ", not certified", None: ""}
             lines.append(f"{name}: tau {number(point['tau'])}{certified[point['certified']]}; "
                          f"{told}")  # fmt: skip
@@ -134,7 +133,7 @@ def _frozen_does(points: Report) -> list[str]:
     if not freeze["frozen"]:
         return []
     point = points["points"][freeze["point"]]
-    answered, fn_in, fp_cens = (_rate(point["evaluation"].get(key), ends=False) for key in _SHOWN)
+    answered, fn_in, fp_cens = (_rate(rate_of(point, key), ends=False) for key in _SHOWN)
     certified = [
         f"`{key}` is certified at {percent(bound['upper'], 2)} or less"
         for key, bound in point["bounds"].items()
@@ -159,6 +158,11 @@ def pinned(points: Report) -> dict[str, float]:
         for name in points["order"]
         if points["points"][name]["tau"] is not None
     }
+
+
+def rate_of(point: Report, key: str) -> Report | None:
+    """A rate of a point on the evaluation cases with its interval; None where it has no tau."""
+    return (point["evaluation"] or {}).get(key)
 
 
 def change_words(row: Report, taus: Mapping[str, float]) -> str:
@@ -194,6 +198,9 @@ def rule_words(rule: Report) -> str:
     >>> rule_words({"choose": "smallest", "bound": {"fp_cens": 0.05}, "order": []})
     'answers the most cases of all taus with `fp_cens` certified at 5.0 % or less'
     """
+    if "recipe" in rule:
+        of = rule["of"].replace("_", " ")
+        return f"is the {percent(rule['quantile'])} quantile of the scores of {of} calibration rows"
     bounds = " and ".join(f"`{name}` certified at {percent(target)} or less"
                           for name, target in rule["bound"].items())  # fmt: skip
     among = f" of all taus with {bounds}" if bounds else " of all taus"
@@ -293,7 +300,7 @@ def _sweep_table(curves: Report, pins: Mapping[str, float]) -> str:
 def _points_table(points: Report) -> str:
     rows = []
     for name, point in points["points"].items():
-        rates = [_rate(point["evaluation"].get(key)) for key in _SHOWN]
+        rates = [_rate(rate_of(point, key)) for key in _SHOWN]
         rows.append((_bold(points, name), _STATUS[point["status"]], number(point["tau"]), *rates))
     head = ("point", "status", "tau", *(f"{key} (95 %)" for key in _SHOWN))
     return "\n\n".join(
@@ -378,7 +385,7 @@ def _gray(points: Report) -> list[str]:
     point = points["points"].get(name)
     if point is None or point["tau_train"] is None:
         return []
-    rate = _rate(point["evaluation"].get("gap_rate"))
+    rate = _rate(rate_of(point, "gap_rate"))
     return [
         f"## Gray zone\n\nTau of {name} is {number(point['tau'])}; {_grayly(points, point)} are "
         f"given and marked as gray: {rate} of all evaluation cases. Watch this share in service: "
