@@ -63,8 +63,8 @@ def sweep_table(sweep: Report, points: Report | None = None) -> pl.DataFrame:
     columns = {key: [values[at] for at in kept] for key, values in curves.items()
                if isinstance(values, list)}  # fmt: skip
     marked = [", ".join(names.get(tau, [])) for tau in columns["taus"]]
-    return pl.DataFrame({"point": marked, **columns}, schema_overrides={
-        key: pl.Float64 for key in columns})  # fmt: skip
+    numbers = dict.fromkeys(columns, pl.Float64)
+    return pl.DataFrame({"point": marked, **columns}, schema_overrides=numbers)
 
 
 def _bound(quantity: str, of: Report) -> str:

@@ -351,15 +351,15 @@ def _evidence(points: Report) -> str:
     if not rows:
         return "Nothing is bounded: every rate here is an estimate.\n\n" + "\n".join(notes)
     head = ("point", "quantity", "target", "upper bound", "seen", "calibration cases (groups)", "")
-    parts = [table(head, rows)]
-    deltas = sorted({percent(bound["delta"], 0) for point in points["points"].values()
+    parts = [table(head, rows), " ".join(points["terms"].get("scope", ()))]
+    deltas = sorted({bound["delta"] for point in points["points"].values()
                      for bound in point["bounds"].values()})  # fmt: skip
     parts.append(
-        f"An upper bound is wrong with probability {' or '.join(deltas)} at most, over the draw of "
-        "the calibration cases, and for cases like them. Every other rate is an estimate with an "
-        "approximate interval."
+        "An upper bound is wrong with probability "
+        f"{' or '.join(f'{100 * delta:g} %' for delta in deltas)} at most, over the draw of the "
+        "calibration cases. Every other rate is an estimate with an approximate interval."
     )
-    return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
+    return "\n\n".join(part for part in (*parts, "\n".join(notes)) if part)
 
 
 def _certified(point: Report) -> str:
@@ -445,7 +445,7 @@ def _flat(value: Report, above: str = "") -> list[tuple[str, object]]:
         elif isinstance(inner, list):
             rows.append((above + key, ", ".join(map(str, inner))))
         else:
-            rows.append((above + key, "not known" if inner is None else inner))
+            rows.append((above + key, "not stated" if inner is None else inner))
     return rows
 
 
