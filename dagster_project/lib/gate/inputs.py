@@ -43,10 +43,11 @@ def named_scores(values: Sequence[str]) -> dict[Name, Path]:
     found: dict[Name, Path] = {}
     for value in values:
         named = _NAMED.fullmatch(value)
-        if named is None and len(values) > 1:
+        meant = "=" in value and "/" not in value.partition("=")[0]
+        if named is None and (meant or len(values) > 1):
             raise InputError(
-                f"--scores {value}: of several files each needs a name and may have a number: "
-                "NAME=FILE or NAME@SEED=FILE, such as rational@0=r0.parquet"
+                f"--scores {value}: expected one FILE, or for each of several NAME=FILE or "
+                "NAME@SEED=FILE with a whole number, such as rational@0=r0.parquet"
             )
         name = (named["model"], int(named["seed"] or 0)) if named else ("model", 0)
         if name in found:

@@ -173,7 +173,9 @@ def test_models_of_other_cases_are_not_compared(run: Run, given: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        pytest.param(["a.parquet", "b.parquet"], "each needs a name", id="no_names"),
+        pytest.param(["a.parquet", "b.parquet"], "for each of several NAME=FILE", id="no_names"),
+        pytest.param(["m@x=a.parquet"], "NAME@SEED=FILE with a whole number", id="no_number"),
+        pytest.param(["m="], "expected one FILE", id="no_file"),
         pytest.param(["m=a.parquet", "m@0=b.parquet"], "a second file of m@0", id="twice"),
     ],
 )
