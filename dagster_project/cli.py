@@ -477,7 +477,7 @@ def rollup(options: argparse.Namespace) -> None:
 def gate(options: argparse.Namespace) -> None:
     """Below which score to give no answer: swept, chosen with a bound, frozen with its evidence."""
     from dagster_project.lib.gate import publish, words
-    from dagster_project.lib.gate.inputs import read_inputs
+    from dagster_project.lib.gate.inputs import changes_since, read_inputs
     from dagster_project.lib.gate.report import gate_report
     from dagster_project.lib.release.people import os_user, run_facts
 
@@ -486,6 +486,8 @@ def gate(options: argparse.Namespace) -> None:
     _check_writable(out.parent)  # an existing folder is replaced there
     with progress.bar("read", "file") as show:
         inputs = read_inputs(options.scores, options.config, point=options.point, on_progress=show)
+    for change in changes_since(out, inputs.scores):
+        _note(f"since the gate in {options.out}: {change}")
     with progress.bar("gate", "step") as show:
         report = gate_report(inputs, on_progress=show)
     run = {"command": shlex.join(["tier-refit", *sys.argv[1:]]), **run_facts(os_user())}

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.gate.bundle import read_bundle
 from dagster_project.lib.gate.config import GateConfig, parse_config, read_config
+from dagster_project.lib.gate.gauge import reasons_to_rerun
 from dagster_project.lib.gate.report import GateInputs
 from dagster_project.lib.gate.scores import read_scores
 from dagster_project.lib.progress import OnProgress, silent
@@ -99,6 +101,16 @@ def read_inputs(
         on_progress(done, len(files), path.name)
     (first, own), *others = read.items()
     return GateInputs(own, chosen, dict(others), first)
+
+
+def changes_since(out: Path, scores: GateScores) -> list[str]:
+    """What these scores are that those of the gate in ``out`` were not; empty if there is none."""
+    try:
+        before = read_bundle(out)
+    except InputError:  # nothing frozen there, or nothing that could be trusted
+        return []
+    then, now = (before.gauge, before.identity), (scores.gauge, scores.identity)
+    return reasons_to_rerun(then, now)
 
 
 def _check_same_cases(files: dict[Name, Path], read: dict[Name, GateScores], name: Name) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.lib import files, sums
-from dagster_project.lib.gate import pictures, words
+from dagster_project.lib.gate import bundle, pictures, words
 from dagster_project.lib.progress import OnProgress, silent
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SWEEP, SWEEP_NOTE = "tau_sweep.json", "tau_sweep.md"
 POINTS, POINTS_NOTE = "operating_points.json", "operating_points.md"
-BUNDLE = "metadata.json"
+BUNDLE = bundle.NAME
 FILES = (SWEEP, SWEEP_NOTE, POINTS, POINTS_NOTE, *words.PICTURES, BUNDLE)
 
 
@@ -71,7 +71,7 @@ def write(
 
 
 def contents(report: GateReport, *, on_progress: OnProgress = silent) -> dict[str, bytes]:
-    """Every file by name, without ``SHA256SUMS``."""
+    """Every file by name, without ``SHA256SUMS``; a bundle has the hashes of the others."""
     sweep, points, frozen = report.sweep, report.points, report.bundle
     drawn = (pictures.sweep_png, pictures.tradeoff_png, pictures.distribution_png)
     make: dict[str, Callable[[], bytes]] = {
@@ -84,10 +84,8 @@ def contents(report: GateReport, *, on_progress: OnProgress = silent) -> dict[st
             for name, draw in zip(words.PICTURES, drawn, strict=True)
         },
     }
-    if frozen is not None:
-        make[BUNDLE] = lambda: sums.json_bytes(frozen)
     made = {}
     for done, (name, content) in enumerate(make.items(), start=1):
         made[name] = content()
         on_progress(done, len(make), name)
-    return made
+    return made if frozen is None else bundle.files_of(frozen, made)

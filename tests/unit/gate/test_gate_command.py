@@ -129,6 +129,24 @@ def test_another_point_can_be_frozen(run: Run, given: Path) -> None:
     assert not Path("none").exists()
 
 
+def test_a_gate_made_anew_says_what_changed_since_the_one_it_replaces(
+    run: Run, given: Path
+) -> None:
+    for number, model in enumerate(("rational", "rational", "mlp")):
+        at = config(given / f"of{number}.json", identity={"model_family": model})
+        code, _, err = run(*arguments(given, at=at.name))
+        assert code == 0
+        assert ("since the gate in out: model family" in err) == (model == "mlp")
+    assert json.loads(Path("out/metadata.json").read_text())["identity"]["model_family"] == "mlp"
+
+
+def test_a_bundle_has_the_hashes_of_what_lies_beside_it(run: Run, given: Path) -> None:
+    run(*arguments(given))
+    listed = sums.read_sums(Path("out"))
+    hashes = json.loads(Path("out/metadata.json").read_text())["files"]
+    assert hashes == {name: sha for name, sha in listed.items() if name != publish.BUNDLE}
+
+
 def test_json_is_alone_on_stdout_and_is_the_file(run: Run, given: Path) -> None:
     code, out, _ = run(*arguments(given, "--json"))
     assert code == 0

@@ -48,7 +48,7 @@ def test_the_curves_are_of_all_rows_and_of_those_that_judge(scores: GateScores) 
 @pytest.mark.parametrize("accept", ["high", "low"])
 def test_every_point_stands_on_the_curve_in_the_files_units(accept: str) -> None:
     rows = made.scores(accept=accept)
-    gauge = {**made.GAUGE, "magnitude": "distance", "accept": accept}
+    gauge = {**made.GAUGE, "accept": accept}
     found = gate_report(GateInputs(rows, parse_config({"gauge": gauge})))
     pins = pinned(found.points)
     assert pins
