@@ -103,7 +103,7 @@ def sweep_report(
     -------
     ``curves`` of ``sweep.curves`` over all rows; ``evaluation_curves``: the same at these taus,
     over the rows that judge; ``distribution`` of ``distribution.distribution``; ``provenance`` of
-    ``sweep.provenance``.
+    ``sweep.provenance`` with the numbers of ``taus`` and ``taus_written``.
     """
     pinned_here = gauge.shown(np.array(pins, dtype=np.float64), scores.gauge)
     taus = np.unique(np.append(sweep.taus_of(scores, config.taus), pinned_here))
@@ -115,7 +115,8 @@ def sweep_report(
             "curves": curves,
             "evaluation_curves": sweep.curves(judged, scores.gauge),
             "distribution": distribution(scores),
-            "provenance": sweep.provenance(scores, config, n_taus=taus.size),
+            "provenance": sweep.provenance(scores, config)
+            | {"taus": int(taus.size), "taus_written": len(curves["taus"])},
         }
     )
 
