@@ -49,7 +49,8 @@ def test_the_curves_are_of_all_rows_and_of_those_that_judge(scores: GateScores) 
 def test_every_point_stands_on_the_curve_in_the_files_units(accept: str) -> None:
     rows = made.scores(accept=accept)
     gauge = {**made.GAUGE, "accept": accept}
-    found = gate_report(GateInputs(rows, parse_config({"gauge": gauge})))
+    taus = {"quantiles": 201}  # of all rows for the sweep, of the judging ones for the points
+    found = gate_report(GateInputs(rows, parse_config({"gauge": gauge, "taus": taus})))
     pins = pinned(found.points)
     assert pins
     assert set(pins.values()) <= set(found.sweep["curves"]["taus"])
