@@ -119,6 +119,7 @@ def test_a_gray_zone_is_shaded_from_tau_infer_to_tau_train(
     assert {"tau_infer 0.12", "tau_train 0.24"} <= {*words_of(drawn[0].axes[0])}
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", ["faults", "constant", "one_kind", "negative"])
 def test_odd_scores_are_drawn_too(kind: str, drawn: list[Figure]) -> None:
     found = made.scores(64)
