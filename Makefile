@@ -1,10 +1,11 @@
 # make demo | test | ui | lint | bench      (a machine with Python 3.11-3.13 and make is enough)
 .DEFAULT_GOAL := help
-.PHONY: help demo test ui lint bench clean
+.PHONY: help demo test ui style lint bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TYPES := $(VENV)/mypy.out
 ROOT ?= .demo
 PORT ?= 3000
 # the first interpreter that is new enough and not too new
@@ -32,14 +33,21 @@ demo: $(READY)
 ui: $(READY)
 	@$(BIN)/python -m dagster_project.ui --root $(ROOT) --port $(PORT)
 
-lint: $(READY)
+style: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
+
+lint: style
 	@$(BIN)/mypy
 
-test: lint
-	@$(BIN)/pytest --numprocesses 3 --dist worksteal
+# types beside the tests: mypy keeps one core busy. And what Python compiles is kept, whatever the
+# environment says: the tests start some dozens of processes that import the package
+test: export PYTHONDONTWRITEBYTECODE :=
+test: style
+	@$(BIN)/mypy >$(TYPES) 2>&1 & types=$$!; \
+	$(BIN)/pytest --numprocesses 3 --dist worksteal; tests=$$?; \
+	wait $$types; types=$$?; cat $(TYPES); exit $$((tests || types))
 
 bench: $(READY)
 	@for b in $(filter-out benchmarks/common.py benchmarks/result.py benchmarks/fuzzed_sheets.py,$(wildcard benchmarks/*.py)); do echo "== $$b"; $(BIN)/python $$b || exit 1; done

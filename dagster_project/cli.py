@@ -442,6 +442,7 @@ def scorecard(options: argparse.Namespace) -> None:
 
 def rollup(options: argparse.Namespace) -> None:
     """When unsure, say less: class mask and roll-up to a coarser rank, judged where labels are."""
+    from dagster_project.lib.evidence.looks import count_look
     from dagster_project.lib.rollup import publish, words
     from dagster_project.lib.rollup.inputs import RollupFiles, read_inputs
     from dagster_project.lib.rollup.report import roll_up
@@ -454,13 +455,15 @@ def rollup(options: argparse.Namespace) -> None:
         taxonomies=options.taxonomy,
         config=options.config,
         labels=options.labels,
+        reviewed_labels=options.reviewed_labels,
         classes=options.classes,
         row_ids=options.row_ids,
     )
     deployed = read_deployed(options.deployed) if options.deployed else _deployed_now()
     inputs = read_inputs(files, thresholds=deployed)
+    look = partial(count_look, options.ledger) if options.ledger else None
     with progress.bar("rollup", "step") as show:
-        found = roll_up(inputs, on_progress=show)
+        found = roll_up(inputs, look=look, on_progress=show)
     with progress.bar("write", "file") as show:
         new = publish.write_rollup(found, out, on_progress=show)
     if options.json:
@@ -472,6 +475,19 @@ def rollup(options: argparse.Namespace) -> None:
     fit = found.report["fit"]
     if options.fail and fit is not None and fit["certificate"]["status"] != "certified":
         raise RefusedError(f"thresholds are not certified; {out / publish.NOTE} says why")
+
+
+def import_taxonomy(options: argparse.Namespace) -> None:
+    """A table for rollup's --taxonomy, cut from the ISIC diagnosis tree or ICD-10-CM."""
+    from dagster_project.lib import tables
+    from dagster_project.lib.probability_table import read_classes
+    from dagster_project.lib.rollup.imports import import_table
+
+    _check_writable(options.out.absolute().parent)
+    classes = read_classes(options.classes)
+    table = import_table(options.tree, options.leaves, classes, levels=options.levels)
+    tables.write_csv(options.out, table)
+    print(f"{options.out}: {', '.join(table.columns)}; NOT CLINICALLY VALIDATED")
 
 
 def gate(options: argparse.Namespace) -> None:
@@ -650,6 +666,12 @@ _COMMANDS: tuple[tuple[Command, Arguments, str], ...] = (
         cli_arguments.rollup,
         "tier-refit rollup --probs p.parquet --taxonomy families.csv --config rollup.json "
         "--labels cleaned.csv --out rollup",
+    ),
+    (
+        import_taxonomy,
+        cli_arguments.import_taxonomy,
+        "tier-refit import-taxonomy --tree icd10cm.csv --leaves leaves.csv --classes labels.txt "
+        "--levels 2 1 --out families.csv",
     ),
     (
         gate,

@@ -186,13 +186,7 @@ def refit(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--baseline-labels", type=Path, help="labels of the baseline; default: those in force"
     )
-    command.add_argument(
-        "--reviewed-labels",
-        type=Path,
-        metavar="F",
-        help="image_uuid, label, inclusion_probability[, stratum]: reviewed labels, and how "
-        "probably each image was drawn for review (docs/label-noise.md)",
-    )
+    _reviewed_labels_argument(command)
     command.add_argument(
         "--metadata", type=Path, metavar="F", help="image_uuid and columns to show subgroups of"
     )
@@ -281,6 +275,7 @@ def rollup(command: argparse.ArgumentParser) -> None:
         type=Path,
         help="image_uuid, label, to fit and to judge; default: those in P, if any",
     )
+    _reviewed_labels_argument(command)
     command.add_argument("--classes", type=Path, help="labels.txt, if the parquet names none")
     _row_ids_argument(command)
     command.add_argument(
@@ -289,12 +284,39 @@ def rollup(command: argparse.ArgumentParser) -> None:
         help="thresholds.json of the tiers in service; default: the environment",
     )
     command.add_argument(
+        "--ledger",
+        type=Path,
+        metavar="F",
+        help="count the looks at these labels in this file, another one than refit's; default: not "
+        "counted",
+    )
+    command.add_argument(
         "-o", "--out", type=Path, required=True, help="output folder; predictions in it are kept"
     )
     command.add_argument("--json", action="store_true", help="the report as JSON on stdout")
     command.add_argument(
         "--fail", action="store_true", help="exit 3 if thresholds are fitted and not certified"
     )
+
+
+def import_taxonomy(command: argparse.ArgumentParser) -> None:
+    """Of ``tier-refit import-taxonomy``."""
+    told = {
+        "--tree": "ISIC's path, or ICD-10-CM's code, parent, description; one row a node",
+        "--leaves": "class,leaf: which path or code each class of the model is",
+        "--classes": "labels.txt, in the model's order",
+    }
+    for name, about in told.items():
+        command.add_argument(name, type=Path, required=True, metavar="F", help=about)
+    command.add_argument(
+        "--levels",
+        type=int,
+        nargs="+",
+        required=True,
+        metavar="L",
+        help="levels that become ranks, counted from the root (1), finest first",
+    )
+    command.add_argument("-o", "--out", type=Path, required=True, help="the table, CSV")
 
 
 def gate(command: argparse.ArgumentParser) -> None:
@@ -414,6 +436,16 @@ def _policy_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--policy", type=Path, help="tier policy JSON; default: the built-in one")
     command.add_argument(
         "--deployed", type=Path, help="thresholds.json in service; default: the environment"
+    )
+
+
+def _reviewed_labels_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--reviewed-labels",
+        type=Path,
+        metavar="F",
+        help="image_uuid, label, inclusion_probability[, stratum]: reviewed labels, and how "
+        "probably each image was drawn for review (docs/label-noise.md)",
     )
 
 

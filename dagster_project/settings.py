@@ -322,6 +322,11 @@ class Settings(BaseSettings):
         return self.store / "looks.jsonl"
 
     @property
+    def rollup_looks(self) -> Path:
+        """The ledger of looks at them by fits of the roll-up: certificates of their own."""
+        return self.store / "rollup_looks.jsonl"
+
+    @property
     def label_history(self) -> Path:
         """The history of label versions."""
         return self.store / "label_history.jsonl"

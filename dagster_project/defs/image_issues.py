@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_project.defs import show
+from dagster_project.defs import jobs, show
 from dagster_project.defs.parquet_io import read_stored, table_path
 from dagster_project.defs.probabilities import DUMPS, shard_keys
 from dagster_project.lib import progress
@@ -101,6 +101,7 @@ def image_issues(
     kinds={"parquet"},
     owners=["team:data-science"],
     code_version="1",
+    op_tags=jobs.JOINS_FIRST,
     deps=["image_issues"],
 )
 def issue_kinds(

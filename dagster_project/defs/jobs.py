@@ -14,6 +14,9 @@ import dagster as dg
 REFIT_JOB = "refit_job"
 DUMP_JOB = "dump_job"
 CHECKPOINT_DUMP_JOB = "checkpoint_dump_job"
+MISLABEL_JOB = "mislabel_job"
+SCORECARD_JOB = "scorecard_job"
+ROLLUP_JOB = "rollup_job"
 
 REFIT = (
     "expert_reviews",
@@ -30,7 +33,10 @@ REFIT = (
     "cleaned_manifest",
     "label_history",
 )
-"""What depends on labels: never a dump; never ``review_packet``, which is frozen under review."""
+"""What depends on labels: never a dump; never ``review_packet``, which is frozen under review.
+
+None of these depends on what may join them (:data:`JOINS`): a refit counts once all are made.
+"""
 
 TRAIN_SIDE = ("mislabel_candidates", "issue_kinds", "prune_list")
 """Added to the refit only while all train shards are current."""
@@ -41,6 +47,19 @@ SCORECARD = ("tta_gain", "temperature", "checkpoint_scorecard")
 MASKED = "masked_predictions"
 ROLLUP = ("rollup_thresholds", "rolled_up_predictions", "rollup_evaluation")
 """Added to the refit only where a taxonomy is set; the masked rows before them need no label."""
+
+JOINS = {MISLABEL_JOB: TRAIN_SIDE, SCORECARD_JOB: SCORECARD, ROLLUP_JOB: (MASKED, *ROLLUP)}
+"""What may join a refit, by the job that makes it apart from one."""
+
+AFTER_RELEASE, JOINS_FIRST, READS_THOSE, JOINS_LAST = (
+    {"dagster/priority": str(-turn)} for turn in (1, 2, 3, 4)
+)
+"""Op tags: the turns of a refit's steps, which one process takes by priority, after the release.
+
+The history; the train side; what looks up in the store what that left, without a dependency, which
+would skip it where the train side fails; the scorecard and the roll-up. So a failure in what joins
+skips nothing of :data:`REFIT`, and a process that dies in the last turn has made all of it.
+"""
 
 ROLLUP_CHECKS = [dg.AssetCheckKey(dg.AssetKey("rollup_evaluation"), "rollup_certified")]
 
@@ -83,6 +102,10 @@ def refit_checks(with_scorecard: bool, with_rollup: bool = False) -> list[dg.Ass
     ]
 
 
+Row = tuple[str, dg.AssetSelection, str]
+"""A job: its name, what it makes, and what for."""
+
+
 def build_jobs(
     artifacts: Sequence[dg.AssetKey] = (),
     dumps: Iterable[dg.AssetKey] = (),
@@ -94,88 +117,80 @@ def build_jobs(
     Without a checkpoint there is nothing to compare: a refit has no scorecard then.
     ``with_rollup``: a taxonomy is set, and the roll-up may join a refit.
     """
-    listed = _checkpoint_jobs(artifacts, dumps) if artifacts else []
-    rollup = (MASKED, *ROLLUP)
-    refit = (
-        *REFIT,
-        *TRAIN_SIDE,
-        *(SCORECARD if artifacts else ()),
-        *(rollup if with_rollup else ()),
-    )
-    assets = dg.AssetSelection.assets
-    checks = dg.AssetSelection.checks
-    in_process = dg.in_process_executor
-    return [
-        dg.define_asset_job(
-            "model_sync_job",
-            assets("model_artifact"),
-            description="Fetch and verify the model artifact, and publish it by its content.",
-            executor_def=in_process,
-        ),
-        dg.define_asset_job(
-            "dataset_job",
-            assets("dataset_index", "given_labels"),
-            description="Read the manifest, the splits and the given labels again.",
-            executor_def=in_process,
-        ),
-        dg.define_asset_job(
-            DUMP_JOB,
-            assets("test_probabilities", "train_probabilities"),
-            description="GPU work, one run a shard; equal shards are recognised and not run again.",
-            executor_def=in_process,
-        ),
-        dg.define_asset_job(
+    rollup = (MASKED, *ROLLUP) if with_rollup else ()
+    refit = dg.AssetSelection.assets(*refit_assets(True, bool(artifacts), rollup))
+    rows: list[Row] = [
+        *((name, dg.AssetSelection.assets(*assets), why) for name, assets, why in _ALWAYS),
+        (
             REFIT_JOB,
-            assets(*refit) | checks(*REFIT_CHECKS),
-            description="Everything that depends on labels, and nothing else.",
-            executor_def=in_process,
+            refit | dg.AssetSelection.checks(*REFIT_CHECKS),
+            "Everything that depends on labels, and nothing else.",
         ),
-        dg.define_asset_job(
-            "mislabel_job",
-            assets(*TRAIN_SIDE, "next_reviews", "review_packet"),
-            description="Find suspicious labels, list what may be dropped, freeze a blind packet.",
-            executor_def=in_process,
-        ),
-        dg.define_asset_job(
-            "image_issues_job",
-            assets("image_fingerprints", "image_issues"),
-            description="After a dump: garbage, outliers, copies and leaks; no label is read.",
-            executor_def=in_process,
-        ),
-        dg.define_asset_job(
-            "policy_preview_job",
-            assets("policy_preview"),
-            description="Try another tier policy; the thresholds in force stay what they are.",
-            executor_def=in_process,
-        ),
-        dg.define_asset_job(
-            "scorecard_job",
-            assets(*SCORECARD),
-            description="Compare the checkpoints with the baseline, on the labels in force.",
-            executor_def=in_process,
-        ),
-        dg.define_asset_job(
-            "rollup_job",
-            assets(*rollup),
-            description="When unsure, say less: mask, thresholds, roll-up, and what it is worth.",
-            executor_def=in_process,
-        ),
-        *listed,
+        *(_checkpoint_rows(artifacts, dumps) if artifacts else ()),
+    ]
+    return [
+        dg.define_asset_job(name, made, description=why, executor_def=dg.in_process_executor)
+        for name, made, why in rows
     ]
 
 
-def _checkpoint_jobs(artifacts: Sequence[dg.AssetKey], dumps: Iterable[dg.AssetKey]) -> list[Any]:
-    return [
-        dg.define_asset_job(
+_ALWAYS = (
+    (
+        "model_sync_job",
+        ("model_artifact",),
+        "Fetch and verify the model artifact, and publish it by its content.",
+    ),
+    (
+        "dataset_job",
+        ("dataset_index", "given_labels"),
+        "Read the manifest, the splits and the given labels again.",
+    ),
+    (
+        DUMP_JOB,
+        ("test_probabilities", "train_probabilities"),
+        "GPU work, one run a shard; equal shards are recognised and not run again.",
+    ),
+    (
+        MISLABEL_JOB,
+        (*TRAIN_SIDE, "next_reviews", "review_packet"),
+        "Find suspicious labels, list what may be dropped, freeze a blind packet.",
+    ),
+    (
+        "image_issues_job",
+        ("image_fingerprints", "image_issues"),
+        "After a dump: garbage, outliers, copies and leaks; no label is read.",
+    ),
+    (
+        "policy_preview_job",
+        ("policy_preview",),
+        "Try another tier policy; the thresholds in force stay what they are.",
+    ),
+    (
+        SCORECARD_JOB,
+        SCORECARD,
+        "Compare the checkpoints with the baseline, on the labels in force.",
+    ),
+    (
+        ROLLUP_JOB,
+        (MASKED, *ROLLUP),
+        "When unsure, say less: mask, thresholds, roll-up, and what it is worth.",
+    ),
+)
+"""The jobs that are the same whatever is configured: name, assets, what for."""
+
+
+def _checkpoint_rows(
+    artifacts: Sequence[dg.AssetKey], dumps: Iterable[dg.AssetKey]
+) -> tuple[Row, Row]:
+    return (
+        (
             "checkpoint_sync_job",
             dg.AssetSelection.assets(*artifacts),
-            description="Fetch and verify the listed checkpoints; the model in service stays.",
-            executor_def=dg.in_process_executor,
+            "Fetch and verify the listed checkpoints; the model in service stays.",
         ),
-        dg.define_asset_job(
+        (
             CHECKPOINT_DUMP_JOB,
             dg.AssetSelection.assets(*dumps),
-            description="GPU work, one run a shard of all checkpoints; equal bytes are not run.",
-            executor_def=dg.in_process_executor,
+            "GPU work, one run a shard of all checkpoints; equal bytes are not run.",
         ),
-    ]
+    )

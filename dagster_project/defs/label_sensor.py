@@ -141,7 +141,8 @@ def current_dump(
 def fitted_basis(instance: dg.DagsterInstance) -> Basis | None:
     """What the newest thresholds were fitted on, as they recorded it.
 
-    Only a run that went through counts: one that died after its fit has released nothing.
+    Only a run that counts as one (:func:`_counts`): one that died after its fit has released
+    nothing.
     """
     event = _fitted(instance)
     return None if event is None else _basis_of(event)
@@ -164,16 +165,36 @@ def policy_note(instance: dg.DagsterInstance, settings: Settings) -> str:
     return tick_words.other_policy(wanted, fitted, settings.policy)
 
 
+def joined_note(instance: dg.DagsterInstance) -> str:
+    """What the newest fit's run failed of, where it counts all the same; empty where it did not.
+
+    What joined it and was not made is named until it has been made since, by whatever run.
+    """
+    record = _newest_record(instance, "tier_thresholds")
+    run = None if record is None else instance.get_run_by_id(record.run_id)
+    if record is None or run is None or run.status == Status.SUCCESS:
+        return ""
+    planned = _records(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    made = _records(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    lacking = sorted(key.to_user_string() for key in planned.keys() - made.keys())
+    newest = {name: _newest_record(instance, name) for name in lacking}
+    still = [name for name, r in newest.items() if r is None or r.storage_id < record.storage_id]
+    if lacking and not still:
+        return ""
+    mend = [job for job, names in jobs.JOINS.items() if set(names) & set(still)]
+    return tick_words.joined_and_failed(run, still, mend)
+
+
 def attempts(instance: dg.DagsterInstance, wanted: Basis) -> tuple[list[dg.DagsterRun], int]:
     """Runs ever started for ``wanted``, newest first; how many since it was fitted as wanted.
 
-    A run that succeeded but fitted something else counts as a failed attempt; a revert to labels
-    that were once fitted starts afresh.
+    A run that fitted something else counts as a failed attempt, too; a revert to labels that were
+    once fitted starts afresh.
     """
     runs = list(instance.get_runs(dg.RunsFilter(tags={WANTED_TAG: wanted.key}), limit=RUNS_SEEN))
     failed = 0
     for run in runs:
-        if run.status == Status.SUCCESS and _fitted_by(instance, run.run_id) == wanted:
+        if _counts(instance, run) and _fitted_by(instance, run) == wanted:
             break
         failed += 1
     return runs, failed
@@ -201,8 +222,7 @@ def train_side_waits(instance: dg.DagsterInstance, settings: Settings, wanted: B
 def scorecard_waits(instance: dg.DagsterInstance, settings: Settings, wanted: Basis) -> str | None:
     """Why the scorecard cannot join this refit; None if it can, empty if there is nothing to say.
 
-    A checkpoint that cannot be compared is seen here: in the run it would fail what the refit is
-    there for.
+    A checkpoint that cannot be compared is seen here: in the run it would fail, after the release.
     """
     try:
         entries = checkpoints.configured(settings).entries
@@ -242,8 +262,8 @@ def _checkpoint_waits(
 def rollup_waits(instance: dg.DagsterInstance, settings: Settings, wanted: Basis) -> str | None:
     """Why the roll-up cannot join this refit; None if it can, empty where no taxonomy is set.
 
-    A fault in its files is seen here: in the run it would fail what the refit is there for. So is
-    what only a look at the rows could tell: whether they sum to 1, as normalisation none demands.
+    A fault in its files is seen here: in the run it would fail, after the release. So is what only
+    a look at the rows could tell: whether they sum to 1, as normalisation none demands.
     """
     if settings.taxonomy is None:
         return ""
@@ -300,7 +320,7 @@ def label_sensor(
     policy = policy_note(instance, settings)
     fitted = fitted_basis(instance)
     if wanted == fitted:
-        return dg.SkipReason(tick_words.nothing_new(wanted, drop, policy))
+        return dg.SkipReason(tick_words.nothing_new(wanted, drop, policy, joined_note(instance)))
     run = busy(instance)
     if run is not None:
         return dg.SkipReason(tick_words.wait_for(run, wanted, fitted, drop))
@@ -363,11 +383,39 @@ def _newest_record(
 
 
 def _fitted(instance: dg.DagsterInstance) -> dg.AssetMaterialization | None:
-    """The newest thresholds, if their run went through."""
+    """The newest thresholds, if their run counts."""
     record = _newest_record(instance, "tier_thresholds")
     run = None if record is None else instance.get_run_by_id(record.run_id)
-    done = run is not None and run.status == Status.SUCCESS
-    return record.asset_materialization if record is not None and done else None
+    counts = run is not None and _counts(instance, run)
+    return record.asset_materialization if record is not None and counts else None
+
+
+def _counts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run counts as a refit of what it fitted.
+
+    It does if it went through, or if it has ended with every asset of ``jobs.REFIT`` made: then
+    only what joined it failed, and the release is out. Another one would fail of the same again.
+    """
+    if run.status == Status.SUCCESS or not run.is_finished:
+        return run.status == Status.SUCCESS
+    made = _records(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    return {dg.AssetKey(name) for name in jobs.REFIT} <= made.keys()
+
+
+def _fitted_by(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Basis | None:
+    made = _records(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    record = made.get(dg.AssetKey("tier_thresholds"))
+    event = None if record is None else record.asset_materialization
+    return None if event is None else _basis_of(event)
+
+
+def _records(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEventType
+) -> dict[dg.AssetKey, dg.EventLogRecord]:
+    """A run's events about assets of one kind, by asset."""
+    found = instance.get_records_for_run(run.run_id, of_type=kind).records
+    events = [(record.event_log_entry.get_dagster_event(), record) for record in found]
+    return {event.asset_key: record for event, record in events if event.asset_key is not None}
 
 
 def _metadata(event: dg.AssetMaterialization) -> dict[str, Any]:
@@ -388,14 +436,3 @@ def _basis_of(event: dg.AssetMaterialization) -> Basis | None:
         dataset_version=str(values["dataset_version"]),
         n_shards=int(str(values["n_shards"])),
     )
-
-
-def _fitted_by(instance: dg.DagsterInstance, run_id: str) -> Basis | None:
-    records = instance.get_records_for_run(
-        run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
-    ).records
-    for record in records:
-        event = record.asset_materialization
-        if event and event.asset_key == dg.AssetKey("tier_thresholds"):
-            return _basis_of(event)
-    return None

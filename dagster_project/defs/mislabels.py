@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_project.defs import show
+from dagster_project.defs import jobs, show
 from dagster_project.defs.image_issues import compared_images
 from dagster_project.defs.labels import verified_given
 from dagster_project.defs.probabilities import dumped_classes, whole_dump
@@ -25,7 +25,11 @@ IN_SAMPLE = {"test": False, "train": True}
 
 
 @dg.asset(
-    group_name="mislabels", kinds={"cleanlab"}, owners=["team:data-science"], code_version="2"
+    group_name="mislabels",
+    kinds={"cleanlab"},
+    owners=["team:data-science"],
+    code_version="2",
+    op_tags=jobs.JOINS_FIRST,
 )
 def mislabel_candidates(
     settings: dg.ResourceParam[Settings],
@@ -118,6 +122,7 @@ def _publish_weak_classes(
     kinds={"csv"},
     owners=["team:data-science"],
     code_version="1",
+    op_tags=jobs.JOINS_FIRST,
     deps=["image_issues"],
 )
 def prune_list(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_project.defs import show
+from dagster_project.defs import jobs, show
 from dagster_project.defs.parquet_io import read_stored, table_path
 from dagster_project.defs.thresholds import fit_of, policy_of
 from dagster_project.lib.files import canonical_json, digest
@@ -24,7 +24,13 @@ KINDS = ("image_issues", "issue_kinds")
 """Image issues are judged too where they were looked for; they are not looked for in a refit."""
 
 
-@dg.asset(group_name="labels", kinds={"json"}, owners=["team:data-science"], code_version="2")
+@dg.asset(
+    group_name="labels",
+    kinds={"json"},
+    owners=["team:data-science"],
+    code_version="2",
+    op_tags=jobs.READS_THOSE,  # the kinds of issues, where they are found
+)
 def review_findings(
     settings: dg.ResourceParam[Settings],
     expert_reviews: StoredTable,

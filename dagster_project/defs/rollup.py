@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_project.defs import show
+from dagster_project.defs import jobs, show
 from dagster_project.defs.probabilities import whole_dump
 from dagster_project.defs.rollup_config import (
     MaskedConfig,
@@ -49,8 +49,8 @@ BASIS = ("model_tree_hash", "dataset_version", "n_shards")
 """What masked rows record of what they were made of; the label sensor compares it."""
 
 OWNERS = ["team:data-science"]
-LATE = {"dagster/priority": "-1"}
-"""In a refit after the release: it decides nothing that serves."""
+LATE = jobs.JOINS_LAST
+"""It decides nothing that serves."""
 
 
 @dg.asset(group_name="rollup", kinds={"numpy"}, owners=OWNERS, code_version="1", op_tags=LATE)
@@ -94,18 +94,25 @@ def rollup_thresholds(
     scored_test_rows: StoredTable,
 ) -> dg.MaterializeResult[StoredTable]:
     """Thresholds by rank, given, or fitted on the labels in force: where labels enter."""
+    from dagster_project.lib.evidence.looks import count_look
     from dagster_project.lib.rollup import summary
     from dagster_project.lib.rollup.prepare import prepare
     from dagster_project.lib.rollup.provenance import thresholds_of, used_sha256
-    from dagster_project.lib.rollup.report import labelled_rows, rollup_of
+    from dagster_project.lib.rollup.report import labelled_rows, look_of, rollup_of
     from dagster_project.lib.rollup.words import certificate_words
 
     table = _same_dump(test_probabilities, dataset_index, masked_predictions, settings)
     chosen = rule_config(config, masked_predictions, settings)
     name, taxonomy = taxonomy_of(settings, table.classes)
     prepared = prepare(table.probs, table.classes, chosen)
+    labelled = labelled_rows(table, scored_test_rows.frame)
+    look = look_of(table, taxonomy, chosen, labelled)
     rollup, fit = rollup_of(
-        prepared, taxonomy, chosen, labelled_rows(table, scored_test_rows.frame)
+        prepared,
+        taxonomy,
+        chosen,
+        labelled,
+        look=lambda: count_look(settings.rollup_looks, *look),
     )
     told = None if fit is None else fit.as_dict()
     carried = {
@@ -125,6 +132,7 @@ def rollup_thresholds(
             "taxonomy": f"{name}: {_validated(taxonomy.validated)}",
             "taxonomy_sha256": taxonomy.sha256,
             "certificate": dg.MetadataValue.md(said),
+            **_certified(told),
             "by_rank": show.table(rows),
         },
     )
@@ -193,6 +201,7 @@ def rollup_evaluation(
         metadata={
             **_headline(report),
             **_labels_of(scored_test_rows),
+            **_reviewed(report),
             "config_hash": report["config_hash"],
             **_shown(report, changes, settings),
         },
@@ -363,6 +372,15 @@ def _labels_of(stored: StoredTable) -> dict[str, str]:
     return {"label_version": stored.metadata["label_version"]}
 
 
+def _certified(fit: "Mapping[str, Any] | None") -> dict[str, Any]:
+    """The certificate as scalars that plot over time; nothing where thresholds are given."""
+    if fit is None:
+        return {}
+    found = fit["certificate"]
+    names = ("shift", "observed", "placed", "n_reviewed", "reviewed_in_part", "looks")
+    return {"status": found["status"], **show.scalars({name: found[name] for name in names})}
+
+
 def _validated(said: bool | None) -> str:
     return "clinically validated, as it says itself" if said else "NOT CLINICALLY VALIDATED"
 
@@ -382,6 +400,13 @@ def _headline(report: "Mapping[str, Any]") -> dict[str, Any]:
             "introduced": kinds["introduced"]["rate"],
         }
     )
+
+
+def _reviewed(report: "Mapping[str, Any]") -> dict[str, Any]:
+    """How many labels were reviewed: with some of them the figures flatter the roll-up."""
+    found = report["reviewed"] or {}
+    names = {"n_reviewed": "n_reviewed", "reviewed_in_part": "in_part"}
+    return show.scalars({shown: found.get(name) for shown, name in names.items()})
 
 
 def _shown(

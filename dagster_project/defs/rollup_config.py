@@ -134,6 +134,7 @@ def rule_config(
     config: RollupRuleConfig, masked: StoredTable, settings: Settings
 ) -> "RollupConfig":
     """Mask and normalisation as the rows were masked; the rest of the file, given keys on top."""
+    from dagster_project.lib.rollup.candidates import BY_RANK
     from dagster_project.lib.rollup.config import FitThresholds, parse_config
 
     if config.thresholds is not None and config.fit is not None:
@@ -141,11 +142,13 @@ def rule_config(
     made = json.loads(masked.metadata["config"])
     whole = configured(settings).model_dump(mode="json") | {key: made[key] for key in MASK_KEYS}
     given = config.model_dump(mode="json", exclude_none=True)
+    fitted = FitThresholds().model_dump(mode="json")
     if "rule" in given:
         whole["parameter"] = None  # the file's is of the file's rule
+        if given["rule"] not in BY_RANK:
+            whole["thresholds"] = fitted  # so are its thresholds
     fit = given.pop("fit", None)
     if fit is not None:
-        fitted = FitThresholds().model_dump(mode="json")
         kept = whole["thresholds"] if fitted.keys() == whole["thresholds"].keys() else fitted
         given["thresholds"] = {**kept, **fit}
     return parse_config({**whole, **given}, "run config")

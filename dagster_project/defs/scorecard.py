@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_project.defs import checkpoints, show
+from dagster_project.defs import checkpoints, jobs, show
 from dagster_project.defs.policy_config import policy_without_run_config
 from dagster_project.defs.probabilities import DUMPS, whole_dump
 from dagster_project.defs.release import deployed_thresholds
@@ -56,7 +56,7 @@ def _asset(listed: Checkpoints, kind: str) -> Callable[..., dg.AssetsDefinition]
         kinds={kind},
         owners=["team:data-science"],
         code_version="1",
-        op_tags={"dagster/priority": "-1"},  # after the release: it decides nothing that serves
+        op_tags=jobs.JOINS_LAST,  # it decides nothing that serves
     )
 
 

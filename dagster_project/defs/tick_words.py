@@ -86,13 +86,33 @@ def unreadable_policy(error: Exception) -> str:
     return f"the policy file cannot be read, mend it before the next refit ({error})"
 
 
-def nothing_new(wanted: "Basis", drop: "Drop", policy: str) -> str:
-    """Wanted is fitted. ``policy``: how it is another one, else empty; told of, starts nothing."""
+def nothing_new(wanted: "Basis", drop: "Drop", policy: str, joined: str = "") -> str:
+    """Wanted is fitted. ``policy``: how it is another one, else empty; told of, starts nothing.
+
+    ``joined``: from :func:`joined_and_failed`, or empty.
+    """
     but = f". But {policy}" if policy else ""
     return (
         f"thresholds are already fitted on what is there: {_whole(wanted, drop)}. The next tick "
         "compares again; new or other reviews start a refit; a changed policy starts none by "
-        f"itself: run refit_job{but}.{left_out(drop)}"
+        f"itself: run refit_job{but}.{joined}{left_out(drop)}"
+    )
+
+
+def joined_and_failed(run: dg.DagsterRun, lacking: Sequence[str], mend: Sequence[str]) -> str:
+    """A refit counts, and its run failed of what joined it. ``mend``: the jobs that make that.
+
+    Nothing lacks where a check could not be evaluated, or the process died at the very end.
+    """
+    if not lacking:
+        return (
+            f" The thresholds stand: {_run(run)} made every asset that it was asked for, and ended "
+            "so all the same; its log says of what."
+        )
+    again = f"run {' and '.join(mend)}" if mend else "make them again by hand"
+    return (
+        f" The thresholds stand, but {_run(run)} did not make all that joined it. Not made: "
+        f"{some(lacking, MANY)}. Read that run's log, mend the cause and {again}."
     )
 
 

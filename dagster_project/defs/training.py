@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dagster_project.defs import show
+from dagster_project.defs import jobs, show
 from dagster_project.defs.parquet_io import read_stored, table_path
 from dagster_project.defs.probabilities import dumped_model
 from dagster_project.defs.thresholds import fit_of
@@ -33,7 +33,7 @@ PRUNE_LIST = "prune_list"
     kinds={"parquet"},
     owners=["team:data-science"],
     code_version="1",
-    deps=[PRUNE_LIST],
+    op_tags=jobs.READS_THOSE,  # the prune list: no dependency, for a refit may fail to renew it
 )
 def cleaned_manifest(
     settings: dg.ResourceParam[Settings], dataset_index: StoredTable, cleaned_labels: StoredTable
@@ -93,7 +93,7 @@ def _shown(
     kinds={"json"},
     owners=["team:data-science"],
     code_version="1",
-    op_tags={"dagster/priority": "-1"},  # after the release, which a blocked fit does not have
+    op_tags=jobs.AFTER_RELEASE,  # which a blocked fit does not have
 )
 def label_history(
     settings: dg.ResourceParam[Settings],

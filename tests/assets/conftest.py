@@ -9,9 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
+import quick
 from harness import Harness, with_checkpoints, write_dataset
 from PIL import Image
 
@@ -42,9 +45,43 @@ def folder(shelf: Path) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_events() -> Iterator[None]:
+    """The events are real; only what Dagster does again for each of them is done once."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick.events(patch)
+        yield
+
+
+class Blank:
+    """Takes whatever is drawn on it: a figure, its axes, and what those give."""
+
+    def __getattr__(self, name: str) -> Blank:
+        if name.startswith("__"):  # no array, no number: NumPy asks
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> Blank:
+        return self
+
+    def get_ylim(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def get_legend_handles_labels(self) -> tuple[list[Blank], list[str]]:
+        return [], []
+
+    def subplots(self, rows: int = 1, columns: int = 1, *, squeeze: bool = True, **_: Any) -> Any:
+        axes = np.full((rows, columns), self, dtype=object)
+        return axes.squeeze()[()] if squeeze else axes
+
+
 @pytest.fixture(autouse=True)
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are drawn and looked at in the tests of lib; here they only cost time."""
+    """Pictures are drawn and looked at in the tests of lib; here they only cost time.
+
+    What a picture counts is still counted here, and is given to a canvas that draws nothing.
+    """
+    monkeypatch.setattr(pictures, "new_figure", lambda *_, **__: Blank())
     monkeypatch.setattr(pictures, "png", lambda *_, **__: b"not drawn")
 
 
@@ -90,6 +127,11 @@ STEPS: dict[str, Callable[[Harness], object]] = {
 """What each fixture adds to the one before it."""
 
 
+def opened(home: Path) -> dg.DagsterInstance:
+    """The instance of a folder; as in ``dagster.yaml``, nobody is told what runs."""
+    return dg.DagsterInstance.local_temp(str(home), overrides={"telemetry": {"enabled": False}})
+
+
 @contextmanager
 def world(stage: str, shelf: Path, settings: Settings) -> Iterator[Harness]:
     """The world after ``stage``: made by real runs the first time, a copy of that afterwards."""
@@ -99,7 +141,7 @@ def world(stage: str, shelf: Path, settings: Settings) -> Iterator[Harness]:
     else:
         _make(stage, shelf, settings)
         shutil.copytree(folder, kept, symlinks=True)
-    with dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
+    with opened(folder / "home") as instance:
         yield Harness(instance, settings, build_definitions(settings))
 
 
@@ -111,7 +153,7 @@ def _make(stage: str, shelf: Path, settings: Settings) -> None:
         return
     write_dataset(settings.dataset_dir)
     (settings.store.parent / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(settings.store.parent / "home")) as instance:
+    with opened(settings.store.parent / "home") as instance:
         STEPS[stage](Harness(instance, settings, build_definitions(settings)))
 
 

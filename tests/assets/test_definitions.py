@@ -65,7 +65,7 @@ LINEAGE = {
         "tier_thresholds",
     },
     "policy_preview": {"scored_test_rows"},
-    "cleaned_manifest": {"prune_list", "dataset_index", "cleaned_labels"},
+    "cleaned_manifest": {"dataset_index", "cleaned_labels"},
     "label_history": {"expert_reviews", "cleaned_labels", "tier_thresholds"},
     "masked_predictions": {"test_probabilities", "dataset_index"},
     "rollup_thresholds": {

@@ -7,15 +7,16 @@ failed refits, are lost with it (``docs/automation.md``).
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
-from harness import CLASSES, MODEL_A, MODEL_B, Harness
+from harness import CLASSES, FIT, MODEL_A, MODEL_B, Harness, briefly, with_checkpoints
 
-from dagster_project.defs import jobs
+from dagster_project.defs import jobs, mislabels, rollup, scorecard
 from dagster_project.defs.label_sensor import (
     MAX_ATTEMPTS,
     WANTED_TAG,
@@ -23,7 +24,7 @@ from dagster_project.defs.label_sensor import (
     fitted_basis,
     policy_note,
 )
-from dagster_project.lib.release import bundle
+from dagster_project.lib import sums
 from dagster_project.lib.tiers import selection
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, policy_sha256, read_policy
 
@@ -48,7 +49,7 @@ def test_no_shard_or_some_shards_start_nothing_and_the_last_one_starts_one_run(
     harness.dump(keys=["02"])
     request = harness.request()
     assert "no finished refit" in request.tags[WHY_TAG]
-    assert harness.run_request(request).success
+    assert harness.run_request(briefly(request)).success
     skips(harness, "already fitted", "no review yet", f"model {MODEL_A[:12]}", "3 shards")
 
 
@@ -58,12 +59,17 @@ def test_unchanged_labels_start_nothing(fitted: Harness) -> None:
     assert fitted.count("tier_thresholds") == 1
 
 
-def test_a_file_touched_or_rewritten_with_the_same_bytes_starts_nothing(fitted: Harness) -> None:
+def test_a_file_touched_rewritten_with_the_same_bytes_or_taken_away_starts_nothing(
+    fitted: Harness,
+) -> None:
     path = fitted.drop("ann.csv", votes(fitted, 3))
-    fitted.refit()
+    fitted.fit()
     os.utime(path, (1, 1))
     skips(fitted, "already fitted")
     fitted.drop("ann.csv", votes(fitted, 3))
+    skips(fitted, "already fitted")
+    # an emptied drop keeps the version in force
+    path.unlink()
     skips(fitted, "already fitted")
 
 
@@ -102,7 +108,7 @@ def test_labels_landing_before_the_snapshot_of_a_running_refit_are_absorbed(
     fitted.drop("ann.csv", votes(fitted, 2))
     request = fitted.request()
     fitted.drop("bob.csv", [(fitted.test_images()[9], "bob", CLASSES[1])])
-    assert fitted.run_request(request).success
+    assert fitted.run_request(briefly(request)).success
     skips(fitted, "already fitted")
     assert fitted.metadata("expert_reviews")["reviewers"] == 2
 
@@ -122,12 +128,12 @@ def test_labels_landing_after_the_snapshot_of_a_running_refit_cause_exactly_one_
 
     monkeypatch.setattr(selection, "fit_thresholds", interrupted)
     fitted.drop("ann.csv", votes(fitted, 2))
-    assert fitted.run_request(fitted.request()).success
+    fitted.fit()
     assert "in progress" in str(said[0])
     assert "3 reviews by 2 readers; 2 files" in str(said[0])
     assert "not lost" in str(said[0])
     assert fitted.metadata("expert_reviews")["reviewers"] == 1
-    fitted.refit()
+    fitted.fit()
     assert fitted.metadata("expert_reviews")["reviewers"] == 2
     skips(fitted, "already fitted")
     assert fitted.count("tier_thresholds") == 3
@@ -147,20 +153,26 @@ def test_a_refit_or_dump_in_progress_is_waited_for(fitted: Harness, asset: str) 
     fitted.request()
 
 
-def test_a_refit_that_fails_is_tried_twice_and_then_stops_with_a_reason(ready: Harness) -> None:
+def test_a_refit_that_fails_is_tried_twice_and_then_stops_until_a_person_or_new_labels(
+    ready: Harness,
+) -> None:
     break_policy(ready)
     keys = set()
     for _ in range(MAX_ATTEMPTS):
         request = ready.request()
         keys.add(request.run_key)
-        assert not ready.run_request(request).success
+        assert not ready.run_request(briefly(request)).success
     assert len(keys) == MAX_ATTEMPTS, "equal run keys would be deduplicated and never run"
     newest = ready.instance.get_runs(limit=1)[0]
     skips(ready, "2 refits", "refit_job", newest.run_id[:8], "(failure)", "by hand")
     # new labels start afresh
     mend_policy(ready)
-    ready.drop("ann.csv", votes(ready, 1))
-    ready.refit()
+    landed = ready.drop("ann.csv", votes(ready, 1))
+    assert f"Attempt 1 of {MAX_ATTEMPTS}" in ready.request().tags[WHY_TAG]
+    landed.unlink()
+    skips(ready, "2 refits")
+    assert ready.run_job(jobs.REFIT_JOB, FIT).success
+    skips(ready, "already fitted")
 
 
 def break_policy(harness: Harness) -> None:
@@ -193,7 +205,7 @@ def test_a_changed_policy_is_told_of_by_its_hash_and_starts_nothing_by_itself(
         skips(fitted, "already fitted", told, "starts none by itself: run refit_job")
     fitted.drop("ann.csv", votes(fitted, 3))
     assert told in fitted.request().tags[WHY_TAG]
-    fitted.refit()
+    fitted.fit()
     assert fitted.metadata("tier_thresholds")["policy_sha256"].startswith(new)
     assert "policy file" not in str(fitted.tick())
 
@@ -204,7 +216,7 @@ def test_a_policy_that_was_fitted_by_run_config_is_told_of_as_what_the_next_refi
     config = {"refer": {"rule": "fixed", "target": 0.3}}
     made = fitted.run_job(
         jobs.REFIT_JOB,
-        list(jobs.REFIT),
+        FIT,
         run_config={"ops": {"tier_thresholds": {"config": config}}},
     )
     assert made.success
@@ -218,21 +230,12 @@ def test_a_policy_that_was_fitted_by_run_config_is_told_of_as_what_the_next_refi
     assert policy_note(fitted.instance, no_file) == f"{built_in} {told}"
 
 
-def test_a_refit_by_hand_after_two_failures_ends_the_wait(ready: Harness) -> None:
-    break_policy(ready)
-    for _ in range(MAX_ATTEMPTS):
-        ready.run_request(ready.request())
-    mend_policy(ready)
-    assert ready.run_job(jobs.REFIT_JOB, list(jobs.REFIT)).success
-    skips(ready, "already fitted")
-
-
 def test_a_success_that_fitted_something_else_counts_as_a_failed_attempt(
     fitted: Harness,
 ) -> None:
     """Without this a drop that sensor and snapshot read differently is refitted for ever."""
     fitted.drop("ann.csv", votes(fitted, 2))
-    wanted = fitted.request()
+    wanted = briefly(fitted.request())
     for _ in range(MAX_ATTEMPTS):
         hidden = Path(fitted.settings.labels_uri) / "ann.csv"
         text = hidden.read_text()
@@ -243,13 +246,14 @@ def test_a_success_that_fitted_something_else_counts_as_a_failed_attempt(
 
 
 def test_going_back_to_older_labels_refits_each_time(fitted: Harness) -> None:
-    for _ in range(MAX_ATTEMPTS + 1):
-        fitted.drop("ann.csv", votes(fitted, 3, CLASSES[0]))
-        fitted.refit()
-        fitted.drop("ann.csv", votes(fitted, 3, CLASSES[1]))
-        fitted.refit()
-    assert fitted.count("tier_thresholds") == 1 + 2 * (MAX_ATTEMPTS + 1)
-    assert fitted.metadata("label_history")["versions"] == 1 + 2 * (MAX_ATTEMPTS + 1)
+    """Once more than a wanted state is tried: runs that went through are no failed attempts."""
+    for _ in range(MAX_ATTEMPTS):
+        for label in CLASSES[:2]:
+            fitted.drop("ann.csv", votes(fitted, 3, label))
+            fitted.fit("label_history")
+    assert fitted.metadata("label_history")["versions"] == 1 + 2 * MAX_ATTEMPTS
+    fitted.drop("ann.csv", votes(fitted, 3, CLASSES[0]))
+    assert f"Attempt 1 of {MAX_ATTEMPTS}" in fitted.request().tags[WHY_TAG]
 
 
 def test_a_refused_file_beside_a_good_one_refits_once_and_its_last_content_stays(
@@ -257,7 +261,7 @@ def test_a_refused_file_beside_a_good_one_refits_once_and_its_last_content_stays
 ) -> None:
     fitted.drop("ann.csv", votes(fitted, 4))
     fitted.drop("bob.csv", [(fitted.test_images()[9], "bob", CLASSES[1])])
-    fitted.refit()
+    fitted.fit()
     fitted.drop("ann.csv", [*votes(fitted, 3), (fitted.test_images()[3], "ann", "ecsema")])
     place = "ann.csv row 5, column label: unknown class"
     skips(fitted, "already fitted", "2 files, 1 of them refused", place, "stays in force")
@@ -266,21 +270,14 @@ def test_a_refused_file_beside_a_good_one_refits_once_and_its_last_content_stays
     assert "ecsema" in report.read_text()
     assert "ecsema" not in str(fitted.tick())
     fitted.drop("bob.csv", [(fitted.test_images()[9], "bob", CLASSES[2])])
-    result = fitted.refit()
+    status = dg.AssetCheckKey(dg.AssetKey("expert_reviews"), "label_drop_status")
+    result = fitted.run_request(briefly(fitted.request(), checks=[status]))
+    assert result.success
     assert fitted.metadata("expert_reviews")["images_reviewed"] == 5
     assert fitted.metadata("expert_reviews")["files_refused"] == 1
-    check = next(
-        e for e in result.get_asset_check_evaluations() if e.check_name == "label_drop_status"
-    )
+    [check] = result.get_asset_check_evaluations()
     assert not check.passed
     assert "ann.csv row 5, column label: unknown class" in str(check.metadata["refused"].value)
-    skips(fitted, "already fitted")
-
-
-def test_an_emptied_drop_keeps_the_version_in_force(fitted: Harness) -> None:
-    path = fitted.drop("ann.csv", votes(fitted, 3))
-    fitted.refit()
-    path.unlink()
     skips(fitted, "already fitted")
 
 
@@ -292,7 +289,7 @@ def test_shards_of_different_models_are_said_and_start_nothing(fitted: Harness) 
     request = fitted.request()
     assert f"model {MODEL_B[:12]} where {MODEL_A[:12]} was fitted" in request.tags[WHY_TAG]
     assert "labels" not in request.tags[WHY_TAG].split("(")[0]
-    assert fitted.run_request(request).success
+    assert fitted.run_request(briefly(request)).success
     basis = fitted_basis(fitted.instance)
     assert basis is not None
     assert basis.model_tree_hash == MODEL_B
@@ -306,7 +303,7 @@ def test_another_number_of_shards_waits_for_a_whole_new_dump(fitted: Harness) ->
     changed = Harness(fitted.instance, fewer, build_definitions(fewer))
     skips(changed, "waiting", "00", "01", "another dataset or number of shards")
     changed.dump()
-    changed.refit()
+    changed.fit()
     assert changed.metadata("scored_test_rows")["n_scored"] == len(changed.test_images())
 
 
@@ -316,7 +313,7 @@ def test_a_changed_dataset_waits_for_its_shards(fitted: Harness) -> None:
     fitted.read_dataset()
     skips(fitted, "waiting")
     fitted.dump()
-    fitted.refit()
+    fitted.fit()
 
 
 def test_relabelled_dataset_refits_without_a_new_dump(fitted: Harness) -> None:
@@ -324,7 +321,7 @@ def test_relabelled_dataset_refits_without_a_new_dump(fitted: Harness) -> None:
     manifest = fitted.settings.dataset_dir / "manifest.csv"
     manifest.write_text(manifest.read_text().replace(CLASSES[0], CLASSES[3]))
     fitted.read_dataset()
-    fitted.refit()
+    fitted.fit()
     assert fitted.count("test_probabilities") == dumped
 
 
@@ -335,11 +332,18 @@ def test_train_side_assets_join_only_when_all_train_shards_are_current(fitted: H
     assert dg.AssetKey("mislabel_candidates") not in (without.asset_selection or ())
     assert "train side is left out" in without.tags[WHY_TAG]
     fitted.dump("train", keys=["02"])
-    request = fitted.request()
-    assert dg.AssetKey("mislabel_candidates") in (request.asset_selection or ())
-    assert fitted.run_request(request).success
-    assert fitted.count("mislabel_candidates") == 1
-    assert fitted.count("review_packet") == 0
+    asked = {key.to_user_string() for key in fitted.request().asset_selection or ()}
+    assert asked == {*jobs.REFIT, *jobs.TRAIN_SIDE}, "and no packet, which is frozen under review"
+    # in its turn: what looks up what the train side leaves finds what this run made
+    result = fitted.fit("prune_list", "mislabel_candidates", "cleaned_manifest")
+    assert steps(result)[-3:] == ["mislabel_candidates", "prune_list", "cleaned_manifest"]
+    pruned = fitted.stored("prune_list").version
+    assert fitted.metadata("cleaned_manifest")["prune_version"] == pruned
+
+
+def steps(result: dg.ExecuteInProcessResult) -> list[str]:
+    """What a run made, in the order in which it did."""
+    return [str(e.step_key) for e in result.all_events if e.is_successful_output]
 
 
 def test_a_drop_that_cannot_be_read_is_a_skip_and_never_an_exception(
@@ -374,30 +378,127 @@ def test_a_flood_of_events_from_outside_does_not_hide_a_real_one(fitted: Harness
     skips(fitted, "already fitted")
 
 
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_a_refit_that_dies_after_its_fit_is_tried_again(
     fitted: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thresholds without a release are not the end of a refit."""
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
     fitted.drop("ann.csv", votes(fitted, 3))
     with monkeypatch.context() as patch:
-        patch.setattr(bundle, "write_release", full)
-        assert not fitted.run_request(fitted.request()).success
+        patch.setattr(sums, "write_folder", full)
+        failed = fitted.run_request(fitted.request())
+    assert not failed.success
+    assert {name for name in jobs.REFIT if name not in steps(failed)} == {"threshold_release"}
     assert fitted.count("tier_thresholds") == 2
-    fitted.refit()
+    assert f"Attempt 2 of {MAX_ATTEMPTS}" in fitted.request().tags[WHY_TAG]
+    fitted.fit("tier_report", "threshold_release", "label_history")
     assert fitted.count("threshold_release") == 2
     skips(fitted, "already fitted")
     # the attempt that died is the same line of the history as the one that went through
     assert fitted.metadata("label_history")["versions"] == 2
 
 
+def test_a_refit_that_is_stopped_before_all_of_it_is_made_counts_as_a_failed_attempt(
+    fitted: Harness,
+) -> None:
+    fitted.drop("ann.csv", votes(fitted, 3))
+    run = fitted.fit().dagster_run
+    for end in (fitted.instance.report_run_failed, fitted.instance.report_run_canceled):
+        end(run)
+        assert f"Attempt 2 of {MAX_ATTEMPTS}" in fitted.request().tags[WHY_TAG]
+
+
+def test_a_refit_that_dies_when_all_of_it_is_made_has_fitted_and_the_tick_says_so(
+    fitted: Harness,
+) -> None:
+    run = fitted.instance.get_runs(dg.RunsFilter(job_name=jobs.REFIT_JOB), limit=1)[0]
+    fitted.instance.report_run_failed(run)
+    said = f"The thresholds stand: run {run.run_id[:8]} of refit_job (failure) made every asset"
+    skips(fitted, "already fitted", said)
+
+
+TAXONOMY = """class,family,group,clinically_validated
+acne,follicular,inflammatory,no
+eczema,scaly,inflammatory,no
+psoriasis,scaly,inflammatory,no
+tinea,fungal,infectious,no
+"""
+CHECKPOINT = '[[checkpoint]]\nname = "focal"\nmodel = "focal_model"\nseed = 1\n'
+
+
+@pytest.fixture
+def joined(fitted: Harness) -> Harness:
+    """A fitted world in which train side, scorecard and roll-up join the next refit."""
+    fitted.dump("train")
+    fitted.dump(model=MODEL_B, checkpoint="focal")
+    taxonomy = fitted.settings.store.parent / "families.csv"
+    taxonomy.write_text(TAXONOMY)
+    rolled = fitted.settings.model_copy(update={"taxonomy": taxonomy})
+    made = with_checkpoints(Harness(fitted.instance, rolled, fitted.definitions), CHECKPOINT)
+    made.drop("ann.csv", votes(made, 3))
+    return made
+
+
+def test_what_joins_a_refit_may_fail_and_the_thresholds_stand(
+    joined: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise labels that are released are fitted again, to fail of the same again."""
+    made: dict[str, list[str]] = {}
+    ticks: list[object] = []
+
+    def fails(*_: object, turn: str) -> None:
+        made.setdefault(turn, [name for name in jobs.REFIT if joined.count(name) == 2])
+        ticks.append(joined.tick())
+        raise OSError(28, "No space left on device")
+
+    request = joined.request()
+    asked = {key.to_user_string() for key in request.asset_selection or ()}
+    extras = {name for names in jobs.JOINS.values() for name in names}
+    assert asked == {*jobs.REFIT, *extras}
+    with monkeypatch.context() as patch:
+        patch.setattr(mislabels, "whole_dump", partial(fails, turn="train side"))
+        patch.setattr(scorecard, "_tables", partial(fails, turn="last"))
+        patch.setattr(rollup, "whole_dump", partial(fails, turn="last"))
+        result = joined.run_request(request)
+    assert not result.success
+    assert set(steps(result)) & extras == set()
+    # a process that dies in the last turn has made all; what looks at the train side comes after it
+    assert set(jobs.REFIT) - set(made["train side"]) == {"cleaned_manifest", "review_findings"}
+    assert set(jobs.REFIT) == set(made["last"])
+    assert all("in progress" in str(said) for said in ticks), "a run counts once it has ended"
+
+    failed = f"The thresholds stand, but run {result.run_id[:8]} of refit_job (failure)"
+    mend = "mend the cause and run mislabel_job and scorecard_job and rollup_job"
+    skips(joined, "already fitted", failed, *(repr(name) for name in extras), mend)
+    # told of until it is made
+    assert joined.run_job(jobs.ROLLUP_JOB).success
+    skips(
+        joined, "already fitted", failed, "mend the cause and run mislabel_job and scorecard_job."
+    )
+    assert "rollup" not in str(joined.tick())
+
+
+def test_no_asset_of_a_refit_depends_on_what_may_join_it(harness: Harness) -> None:
+    """It would be skipped with it, and the refit count as one that did not go through."""
+    graph = harness.definitions.resolve_asset_graph()
+
+    def ancestors(key: dg.AssetKey) -> set[dg.AssetKey]:
+        parents = set(graph.get(key).parent_keys)
+        return parents.union(*map(ancestors, parents))
+
+    extras = {dg.AssetKey(name) for names in jobs.JOINS.values() for name in names}
+    assert extras <= graph.get_all_asset_keys()
+    for name in jobs.REFIT:
+        assert not ancestors(dg.AssetKey(name)) & extras, name
+
+
 def test_a_model_that_is_synced_but_not_dumped_disturbs_nothing(fitted: Harness) -> None:
     """Reviews are judged by the classes of the shards, not by those of the newest artifact."""
     fitted.drop("ann.csv", votes(fitted, 3))
-    fitted.refit()
+    fitted.fit()
     fitted.publish_model(MODEL_B)
     (fitted.settings.models_dir / MODEL_B / "labels.txt").write_text("other\nclasses\n")
     skips(fitted, "already fitted")

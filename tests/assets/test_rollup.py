@@ -22,6 +22,7 @@ from dagster_project.defs.rollup_config import (
     rule_config,
 )
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.evidence.looks import read_looks
 from dagster_project.lib.rollup import fit, shape
 from dagster_project.lib.rollup.config import FitThresholds, RollupConfig
 from dagster_project.lib.stored_table import StoredTable
@@ -109,6 +110,7 @@ def test_labels_make_only_what_depends_on_them_again(fitted: Harness) -> None:
     changed = {asset for asset in ALL if before[asset] != after[asset]}
     assert changed == {"rollup_evaluation"}  # thresholds were given
     assert made.count(jobs.MASKED) == 1
+    assert not made.settings.rollup_looks.exists()  # nothing is certified
     assert records(made) == kept
     assert made.metadata("rolled_up_predictions")["record_is_new"] is False
     what_is_shown_are_aggregates(made)
@@ -174,13 +176,24 @@ def test_fitted_thresholds_follow_labels_and_so_does_the_record(
     monkeypatch.setattr(fit, "fit_shape", partial(shape.fit_shape, least_patients=2))
     terms = {"target": 0.95, "accuracy": {"class": 0.3}, "delta": 0.4, "max_images_per_patient": 2}
     made = with_rollup(fitted, {"thresholds": terms})
+    looks, of_tiers = made.settings.rollup_looks, read_looks(made.settings.looks)
     assert run(made).success
+    assert run(made).success  # a retry is no further look, and none of the tiers'
+    assert made.metadata("rollup_thresholds")["looks"] == len(read_looks(looks)) == 1
+    assert read_looks(made.settings.looks) == of_tiers
     before = {asset: version(made, asset) for asset in ALL}
-    land(made, n=60)
+    land(made, n=25)
     assert made.run_job("refit_job", [*LABELS, *jobs.ROLLUP]).success
     changed = {asset for asset in ALL if before[asset] != version(made, asset)}
     assert changed == set(jobs.ROLLUP)
     assert len(records(made)) == 2
+    shown = made.metadata("rollup_thresholds")
+    assert (shown["looks"], shown["reviewed_in_part"]) == (2, True)
+    assert "Look 2 at these rows" in shown["certificate"]
+    assert made.metadata("rollup_evaluation")["reviewed_in_part"]
+    told = json.loads(made.stored("rollup_evaluation").metadata["report"])["reviewed"]
+    assert told["in_part"]
+    assert 0 < shown["n_reviewed"] < told["n_reviewed"] < told["n"]  # of B, and of all
 
 
 def test_a_fault_in_the_files_holds_no_refit(fitted: Harness) -> None:
@@ -228,6 +241,8 @@ def test_keys_of_the_launchpad_lie_over_those_of_the_file(harness: Harness) -> N
     of_file = with_rollup(harness, {"rule": "darts", "parameter": 5.0}).settings
     other = rule_config(RollupRuleConfig(**lineage), rows, of_file)
     assert (other.rule, other.parameter) == ("lineage", None)
+    darts: dict[str, Any] = {"rule": "darts", "parameter": 1.0}
+    assert rule(**darts).thresholds == FitThresholds()  # the file's are of the file's rule
     with pytest.raises(InputError, match="give thresholds or fit, not both"):
         rule(thresholds={"class": 0.5}, fit={})
     with pytest.raises(InputError, match=r"run config: key thresholds\.target: got 2"):

@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+import quick
 
 from dagster_project import walkthrough
 from dagster_project.definitions import build_definitions
@@ -36,6 +37,14 @@ pytestmark = pytest.mark.slow
 
 TOLD = "told.txt"
 """Beside the demo: what it printed."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_events() -> Iterator[None]:
+    """The events are real; only what Dagster does again for each of them is done once."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick.events(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -321,8 +321,8 @@ def certify(
         for part in parts
         for claim in claims
     }
-    (failed, _), values = min(p.items(), key=lambda item: _leading(item[1], terms.level))
-    passed = _leading(values, terms.level)
+    (failed, _), values = min(p.items(), key=lambda item: leading(item[1], terms.level))
+    passed = leading(values, terms.level)
     found = _found(rows, claims, terms, passed, released)
     if found.reason is not None and failed != _ALL:
         found = replace(
@@ -554,7 +554,12 @@ def holm(p: Sequence[float], level: float) -> list[bool]:
     return rejected
 
 
-def _leading(p: npt.NDArray[np.float64], level: float) -> int:
+def leading(p: npt.NDArray[np.float64], level: float) -> int:
+    """How many tests of a fixed sequence pass, up to the first that does not.
+
+    >>> leading(np.array([0.01, 0.2, 0.01]), 0.05)
+    1
+    """
     failed = np.flatnonzero(p > level)
     return int(failed[0]) if failed.size else int(p.size)
 
@@ -562,7 +567,7 @@ def _leading(p: npt.NDArray[np.float64], level: float) -> int:
 def _alone(
     p: npt.NDArray[np.float64], thresholds: npt.NDArray[np.float64], level: float, n_claims: int
 ) -> float | None:
-    passed = _leading(p, level / n_claims)
+    passed = leading(p, level / n_claims)
     return float(thresholds[passed - 1]) if passed and n_claims > 1 else None
 
 

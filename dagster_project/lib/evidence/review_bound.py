@@ -149,6 +149,25 @@ def review_test(
     return passes
 
 
+def shortage(n_drawn: int) -> str:
+    """What keeps a claim on labels reviewed in part from being shown, and what would mend it.
+
+    Parameters
+    ----------
+    n_drawn : reviewed images that were drawn with a known probability below 1.
+    """
+    if not n_drawn:
+        return (
+            "how probably each image was drawn for review is not known, so nothing is known of the "
+            "labels that nobody reviewed; review all images in play, or some that a review packet "
+            "draws"
+        )
+    return (
+        f"{n_drawn:,} reviewed images that were drawn at random leave much room for wrong labels "
+        "that agree with the model; more of them, or all images in play, would settle it"
+    )
+
+
 FiniteBound = Callable[[int, int, int, float], int]
 """(hits, sampled rows, all rows, delta) -> bound on the hits among all rows."""
 

@@ -86,10 +86,14 @@ class Split(_Part):
 
 
 class Certify(_Part):
-    """Terms of every bound: wrong with probability ``delta`` at most, by independent groups."""
+    """Terms of every bound: wrong with probability ``delta`` at most, by independent groups.
+
+    ``max_rows_per_group``: of a larger group the calibration counts so many; without groups every
+    row is one.
+    """
 
     delta: float = Field(0.05, gt=0, lt=1)
-    max_rows_per_group: int = Field(1, ge=1, le=1000)
+    max_rows_per_group: int = Field(5, ge=1, le=1000)
 
 
 class Cost(_Part):

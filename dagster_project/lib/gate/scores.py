@@ -9,17 +9,33 @@ is a fault. N = rows, P = groups.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+import numpy as np
+import polars as pl
 
-    from dagster_project.lib.gate.config import Gauge, Identity
+from dagster_project.lib import tables
+from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.evidence.rows import hash_numbers
+from dagster_project.lib.files import sha256_file
+from dagster_project.lib.gate.gauge import check_recorded, joined, recorded_in, sign_of
+from dagster_project.lib.gate.split import calibration_rows
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from dagster_project.lib.gate.config import GateConfig, Gauge, Identity
 
     Bools = npt.NDArray[np.bool_]
     Ints = npt.NDArray[np.int64]
+
+REQUIRED = ("score", "in_range")
+OPTIONAL = ("fault", "group", "direction_true", "direction_pred")
+MAX_SIDES = 10
 
 
 @dataclass(frozen=True)
@@ -70,3 +86,197 @@ class GateScores:
     def __len__(self) -> int:
         """N, rows."""
         return int(self.score.size)
+
+
+def read_scores(path: Path, config: GateConfig) -> GateScores:
+    """Scores from a parquet file.
+
+    Parameters
+    ----------
+    path : columns ``score`` (float32 or float64; null or NaN: no score), ``in_range`` (bool);
+        optional ``fault`` (bool), ``group`` (text or whole numbers; a row without one is its own),
+        ``direction_true`` (text; read of censored rows, each of which must have one) with
+        ``direction_pred`` (text; null: nothing is said). Other columns are not read. Key-value
+        metadata ``gauge`` and ``identity`` (JSON) are what the scores are.
+
+    Raises
+    ------
+    InputError
+        File, row or column, and the mend; a gauge that is not the configured one.
+    """
+    name = path.name
+    table = tables.read_arrow(path, [*REQUIRED, *OPTIONAL])
+    tables.require_columns(name, table.column_names, REQUIRED)
+    if not table.num_rows:
+        raise InputError(f"{name}: no row; a threshold is chosen on scores")
+    recorded, stated = recorded_in(tables.metadata_of(table), name=name)
+    check_recorded(recorded, config, name=name)
+    score = _score(table, name)
+    has = set(table.column_names)
+    groups = _group_names(table, name) if "group" in has else None
+    fault = _flags(table, "fault", name) if "fault" in has else None
+    in_range = _flags(table, "in_range", name)
+    found = make_scores(
+        score,
+        in_range,
+        config,
+        fault=fault,
+        group=groups,
+        direction=_direction(table, in_range, name),
+        identity=joined(stated, config.identity, name=name),
+        name=name,
+    )
+    found.source.update(sha256=sha256_file(path), columns=sorted(has))
+    return found
+
+
+def make_scores(
+    score: npt.NDArray[Any],
+    in_range: Bools,
+    config: GateConfig,
+    *,
+    fault: Bools | None = None,
+    group: pl.Series | None = None,
+    direction: Direction | None = None,
+    identity: Identity | None = None,
+    name: str = "scores",
+) -> GateScores:
+    """Scores from arrays of a notebook, in their own units.
+
+    Parameters
+    ----------
+    score : (N,) float32 or float64. in_range, fault : (N,) bool.
+    config : its gauge, its identity unless one is given, and its split count.
+    group : (N,) names. name : of the scores, for messages.
+
+    Raises
+    ------
+    InputError
+        Not float; lengths differ; a negative magnitude; one half of the split is empty.
+    """
+    gauge = config.gauge
+    sizes = {len(x) for x in (score, in_range, fault, group) if x is not None}
+    if score.dtype not in (np.float32, np.float64) or len(sizes) != 1:
+        raise InputError(
+            f"{name}: {score.dtype} scores and lengths {sorted(sizes)}; give float32 or float64, "
+            "and one length"
+        )
+    finite = np.isfinite(score)
+    if gauge.magnitude == "abs" and (score[finite] < 0).any():
+        row = int(np.flatnonzero(finite & (score < 0))[0])
+        raise InputError(
+            f"{name} row {row + 1}, column score: {score[row]:g} is negative, and the gauge's "
+            "magnitude is abs; take absolute values, or name the convention"
+        )
+    flagged = np.zeros(score.size, dtype=bool) if fault is None else fault
+    number, n_groups = (None, score.size) if group is None else hash_numbers(group)
+    first = calibration_rows(score.size, config.split.calibration, group)
+    if first.all() or not first.any():
+        raise InputError(
+            f"{name}: all rows fall on one side of the division ({n_groups} groups or rows); more "
+            "groups are needed, or another split.calibration"
+        )
+    return GateScores(
+        score=score if sign_of(gauge) > 0 else -score,
+        in_range=in_range,
+        fault=flagged | ~finite,
+        group=number,
+        n_groups=n_groups,
+        first=first,
+        direction=direction,
+        gauge=gauge,
+        identity=config.identity if identity is None else identity,
+        source={
+            "rows": int(score.size),
+            "in_range": int(in_range.sum()),
+            "censored": int((~in_range).sum()),
+            "dtype": str(score.dtype),
+            "nan": int(np.isnan(score).sum()),
+            "infinite": int(np.isinf(score).sum()),
+            "flagged_faults": int(flagged.sum()),
+            "groups": None if group is None else n_groups,
+        },
+    )
+
+
+def _score(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    import pyarrow as pa
+
+    column = table["score"]
+    if column.type not in (pa.float32(), pa.float64()):
+        raise InputError(
+            f"{name}, column score: {column.type}; float32 or float64 is needed (float16 and whole "
+            "numbers: cast them, so that what is compared is what was written)"
+        )
+    filled: npt.NDArray[Any] = column.to_numpy()  # a null becomes NaN
+    return filled
+
+
+def _flags(table: pa.Table, column: str, name: str) -> Bools:
+    import pyarrow as pa
+
+    found = table[column]
+    if found.type != pa.bool_():
+        raise InputError(f"{name}, column {column}: {found.type}; bool is needed")
+    if found.null_count:
+        row = int(np.flatnonzero(found.is_null().to_numpy())[0]) + 1
+        raise InputError(
+            f"{name} row {row}, column {column}: empty ({found.null_count} such); say true or false"
+        )
+    values: Bools = found.to_numpy()
+    return values.astype(bool)
+
+
+def _group_names(table: pa.Table, name: str) -> pl.Series:
+    """(N,) ``group:<name>``; of a row without one ``row:<number from 1>``, so that none collide."""
+    column = _text(table, "group", name)
+    numbers = pl.int_range(1, len(column) + 1, eager=True).cast(pl.String)
+    frame = pl.DataFrame({"group": column, "row": numbers})
+    return frame.select(
+        pl.when(pl.col("group").is_null())
+        .then("row:" + pl.col("row"))
+        .otherwise("group:" + pl.col("group"))
+        .alias("group")
+    ).to_series()
+
+
+def _text(table: pa.Table, column: str, name: str) -> pl.Series:
+    found = pl.Series(column, pl.from_arrow(table[column]))
+    whole = found.dtype.is_integer() and column == "group"
+    if not (whole or found.dtype in (pl.String, pl.Categorical, pl.Enum)):
+        raise InputError(f"{name}, column {column}: {found.dtype}; text is needed")
+    return found.cast(pl.String)
+
+
+def _direction(table: pa.Table, in_range: Bools, name: str) -> Direction | None:
+    both = [column for column in OPTIONAL[2:] if column in table.column_names]
+    if not both:
+        return None
+    if len(both) == 1:
+        raise InputError(
+            f"{name}: column {both[0]} stands alone; direction_true and direction_pred are needed "
+            "together"
+        )
+    true, pred = (_text(table, column, name) for column in both)
+    censored = pl.Series(~in_range)
+    missing = np.flatnonzero((censored & true.is_null()).to_numpy())
+    if missing.size:
+        raise InputError(
+            f"{name} row {missing[0] + 1}, column direction_true: empty in a censored row "
+            f"({missing.size} such); name its side, or leave out both direction columns"
+        )
+    names = tuple(sorted({*true.filter(censored).unique(), *pred.drop_nulls().unique()}))
+    if len(names) > MAX_SIDES:
+        raise InputError(
+            f"{name}, columns direction_true and direction_pred: {len(names)} sides "
+            f"({some(names)}); {MAX_SIDES} at most"
+        )
+    return Direction(
+        names, np.where(in_range, np.int8(-1), _numbers(true, names)), _numbers(pred, names)
+    )
+
+
+def _numbers(found: pl.Series, names: Sequence[str]) -> npt.NDArray[np.int8]:
+    number = {side: at for at, side in enumerate(names)}
+    coded = found.replace_strict(number, default=-1, return_dtype=pl.Int8)
+    return coded.fill_null(-1).to_numpy()

@@ -8,15 +8,29 @@ integers, a rate is one division; a rate of nothing is null. N = rows, T = taus.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dagster_project.lib.evidence.by_score import counts_by_score
+from dagster_project.lib.gate.config import Quantiles, config_sha256
+from dagster_project.lib.gate.gauge import sign_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
+
+    from dagster_project.lib.gate.config import GateConfig, Gauge
+    from dagster_project.lib.gate.scores import GateScores
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
+    Bools = npt.NDArray[np.bool_]
+    Taus = str | Quantiles | tuple[float, ...]
+
+MAX_POINTS = 10_000
+"""A curve that is written has no more points, chosen evenly by rank of the tau."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +71,120 @@ class Sweep:
         """P(bottom)."""
         return _rate(self.bottom_in + self.bottom_cens, self.n)
 
+    @property
+    def accept_rate(self) -> Floats:
+        """P(accepted)."""
+        return _rate(self.n - self.bottom_in - self.bottom_cens, self.n)
+
+    @property
+    def fault_rate(self) -> Floats:
+        """P(fault), the same at every tau; mixed rows included."""
+        return _rate(np.full(self.taus.shape, self.n_fault), self.n)
+
+    @property
+    def semantic_bottom_rate(self) -> Floats:
+        """P(finite score below tau); mixed rows included, so that it may overlap ``fault_rate``."""
+        return _rate(self.semantic, self.n)
+
+    @property
+    def accepted_censored(self) -> Floats:
+        """P(accepted and censored): over all rows, as the tiers' confident-wrong share."""
+        return _rate(self.n_cens - self.bottom_cens, self.n)
+
+
+def taus_of(scores: GateScores, taus: Taus, *, where: Bools | None = None) -> Floats:
+    """(T,) the taus that a configuration asks for, rising, without repeats.
+
+    Parameters
+    ----------
+    taus : ``distinct``: every distinct score that a row has and no fault; quantiles of them, each a
+        score that occurs (the next higher one); or numbers in the units of the file.
+    where : (N,) rows whose scores count; None: all.
+    """
+    if isinstance(taus, tuple):
+        return np.unique(sign_of(scores.gauge) * np.array(taus, dtype=np.float64) + 0.0)
+    own = ~scores.fault if where is None else where & ~scores.fault
+    found = scores.score[own]
+    if isinstance(taus, Quantiles) and found.size:
+        found = np.quantile(found, np.linspace(0, 1, taus.quantiles), method="higher")
+    return np.unique(found).astype(np.float64) + 0.0
+
+
+def sweep(scores: GateScores, taus: Floats, *, where: Bools | None = None) -> Sweep:
+    """Count what every tau would do, in O(N log N + T log N).
+
+    Parameters
+    ----------
+    taus : (T,) rising, oriented; of :func:`taus_of`. A float32 score is widened exactly.
+    where : (N,) rows that count; None: all.
+    """
+    here = np.ones(len(scores), dtype=bool) if where is None else where
+    in_range, fault = scores.in_range[here], scores.fault[here]
+    score = scores.score[here]
+    scored = ~fault
+    counts = counts_by_score(score[scored], [in_range[scored]])
+    above = np.searchsorted(-counts.threshold, -taus, side="right")  # distinct scores >= tau
+    accepted, accepted_in = (np.append(0, count)[above] for count in (counts.n, *counts.hits))
+    n, n_in = int(score.size), int(in_range.sum())
+    flagged = np.sort(score[fault & np.isfinite(score)])  # mixed: a fault and below tau
+    return Sweep(
+        taus=taus,
+        n=n,
+        n_in=n_in,
+        n_cens=n - n_in,
+        n_fault=int(fault.sum()),
+        bottom_in=n_in - accepted_in,
+        bottom_cens=n - n_in - (accepted - accepted_in),
+        semantic=int(scored.sum()) - accepted + np.searchsorted(flagged, taus, side="left"),
+    )
+
+
+def curves(found: Sweep, gauge: Gauge, *, pins: Iterable[float] = ()) -> dict[str, Any]:
+    """The rates along the taus as plain JSON, in the units of the file, null for the undefined.
+
+    At most :data:`MAX_POINTS` taus, evenly by rank, the first and the last among them, and ``pins``
+    (oriented) wherever they are taus.
+    """
+    taus = found.taus
+    kept = np.unique(np.linspace(0, taus.size - 1, min(taus.size, MAX_POINTS)).round())
+    pinned = np.flatnonzero(np.isin(taus, np.array(list(pins), dtype=np.float64)))
+    at = np.unique(np.append(kept, pinned)).astype(np.int64)
+    if sign_of(gauge) < 0:
+        at = at[::-1]
+    columns = {
+        "taus": sign_of(gauge) * taus + 0.0,
+        **{name: getattr(found, name) for name in RATES},
+    }
+    return {
+        name: [None if np.isnan(value) else value for value in column[at].tolist()]
+        for name, column in columns.items()
+    }
+
+
+def provenance(scores: GateScores, config: GateConfig, *, n_taus: int) -> dict[str, Any]:
+    """Where a sweep comes from: rows, gauge, identity, configuration; plain JSON."""
+    return {
+        "scores": scores.source,
+        "gauge": scores.gauge.model_dump(mode="json"),
+        "relabel": None if config.relabel is None else config.relabel.model_dump(mode="json"),
+        "identity": scores.identity.model_dump(mode="json"),
+        "config_sha256": config_sha256(config),
+        "bottom": "score < tau" if sign_of(scores.gauge) > 0 else "score > tau",
+        "taus": n_taus,
+        "taus_written": min(n_taus, MAX_POINTS),
+    }
+
+
+RATES = (
+    "fn_in",
+    "fp_cens",
+    "bottom_rate",
+    "accept_rate",
+    "fault_rate",
+    "semantic_bottom_rate",
+    "accepted_censored",
+)
+
 
 def _rate(count: Ints, n: int) -> Floats:
-    import numpy as np
-
     return count / n if n else np.full(count.shape, np.nan)

@@ -93,7 +93,7 @@ def refit_files(
     table = open_probabilities(probs, classes, row_ids=paths.get("row_ids"))
     check_folds(table.frame, probs, assignment=paths.get("folds"))
     given = labels_of(paths.get("labels"), table)
-    labels, reviews = _in_force(paths, table, given)
+    labels, reviews = labels_in_force(paths.get("reviewed_labels"), table, given)
     version = given_version(labels)  # before the rows are scored: it takes as much memory
     scored = score_rows(table, labels, compact=True)
     if reviews is not None:
@@ -165,11 +165,19 @@ def refit_rows(
     )
 
 
-def _in_force(
-    paths: Paths, table: Probabilities, given: pl.DataFrame
+def labels_in_force(
+    path: Path | None, table: Probabilities, given: pl.DataFrame
 ) -> tuple[pl.DataFrame, tuple[pl.DataFrame, pl.DataFrame] | None]:
-    """Labels as given, or with reviewed ones in their place; and what says which are reviewed."""
-    path = paths.get("reviewed_labels")
+    """Labels as given, or with reviewed ones in their place; and what says which are reviewed.
+
+    Parameters
+    ----------
+    path : of ``--reviewed-labels`` (``sample.read_reviewed``), or None.
+
+    Returns
+    -------
+    Labels; and the second and third argument of ``sample.with_reviews``, None without a file.
+    """
     if path is None:
         return given, None
     reviewed = sample.read_reviewed(path, table.classes)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.evidence.division import in_first
 from dagster_project.lib.rollup.candidates import RollUp, is_right
 from dagster_project.lib.rollup.config import FitThresholds
 from dagster_project.lib.rollup.confusion import captured
-from dagster_project.lib.rollup.fit import against_aim, aims_of, in_first
+from dagster_project.lib.rollup.fit import against_aim, aims_of
 from dagster_project.lib.rollup.groups import by_group, by_node, confidence_bins
 from dagster_project.lib.rollup.outcome_mix import outcome_mix
 from dagster_project.lib.rollup.placed import REASONS, UNPLACED

@@ -10,16 +10,15 @@ N = images, R = ranks.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import polars as pl
 
 from dagster_project.lib.errors import InputError, some
+from dagster_project.lib.evidence.division import in_first
 from dagster_project.lib.evidence.proportion import clustered_interval
 from dagster_project.lib.evidence.rows import capped, hash_numbers
 from dagster_project.lib.rollup.candidates import all_right, candidate, candidates, is_right
@@ -77,7 +76,7 @@ class RankThresholds:
     disabled : rank -> why it is never said.
     certificate : plain JSON (``shift.certify_shift``).
     accuracies : one a rank, finest first.
-    n_a, n_b : ``images``, ``patients`` on each side (B after the cap).
+    n_a, n_b : ``images``, ``patients`` on each side, after the cap.
     """
 
     thresholds: Floats
@@ -112,27 +111,35 @@ class RankThresholds:
 
 
 def fit_thresholds(
-    prepared: Prepared, truth: Truth, taxonomy: Taxonomy, config: RollupConfig
+    prepared: Prepared,
+    truth: Truth,
+    taxonomy: Taxonomy,
+    config: RollupConfig,
+    *,
+    looks: int | None = None,
 ) -> RankThresholds:
     """Fit the shape on patients A and certify one shift of it on patients B.
 
     A patient is in A if the first 64 bits of sha256(patient), as a share of 2^64, lie below
-    ``share_a``. Aims are ``accuracy`` by rank; a rank it does not name is never said, as with given
-    thresholds; where it names none, every rank aims at 1 - ``target``. An accuracy that was asked
-    for is not given up for coverage: the shift then ends at 0, the shape itself. Otherwise only the
-    bound counts, and the shift may loosen the shape.
+    ``share_a``; of a patient at most ``max_images_per_patient`` images count, on either side, those
+    with the smallest sha256 of their id. Aims are ``accuracy`` by rank; a rank it does not name is
+    never said, as with given thresholds; where it names none, every rank aims at 1 - ``target``. An
+    accuracy that was asked for is not given up for coverage: the shift then ends at 0, the shape
+    itself. Otherwise only the bound counts, and the shift may loosen the shape.
 
     Parameters
     ----------
     prepared : N rows. truth : of the same rows, in the same order.
     config : ``thresholds`` is a ``FitThresholds``; ``rule`` is one of ``candidates.BY_RANK``.
+    looks : how often such rows have been looked at, this time included; None: not counted.
 
     Returns
     -------
     Where nothing can be certified every threshold is NaN: no row is placed on an unproven bound.
     ``accuracies`` have Bonferroni intervals over the m ranks that are said, jointly at 1 - delta:
     each is ``proportion.clustered_interval`` at 1 - delta / m. Approximate: Wilson with a design
-    effect by patient, on the rows that also chose the shift.
+    effect by patient, on the rows that also chose the shift, and on the labels in force, also where
+    those were reviewed in part.
 
     Raises
     ------
@@ -143,22 +150,22 @@ def fit_thresholds(
     if not isinstance(fit, FitThresholds):
         raise InputError("thresholds are given, not fitted; nothing to fit")
     aims = aims_of(fit, taxonomy.ranks)
-    in_a = in_first(truth.keys["patient"], fit.share_a)
+    a, b, n_dropped = _sides(truth, fit)
 
     def ask(rank: int, finer: Bools) -> tuple[Floats, Bools]:
         node, score = candidate(prepared, taxonomy, config, finer, rank)
-        return score[in_a], is_right(node, truth.true, taxonomy)[in_a]
+        return score[a], is_right(node, truth.true, taxonomy)[a]
 
-    shape = fit_shape(ask, truth.patient[in_a], aims)
+    shape = fit_shape(ask, truth.patient[a], aims)
     found = candidates(prepared, taxonomy, config, ~np.isnan(shape.thresholds))
-    right = all_right(found, truth.true, taxonomy)
-    sample = _sample(found, right, truth, ~in_a, fit.max_images_per_patient)
+    sample = _sample(found, truth, taxonomy, b, n_dropped)
     certificate = certify_shift(
         sample,
         shape.thresholds,
         fit,
         loosest=0.0 if fit.accuracy else -LIMIT,
         monotone=config.rule == "lineage",
+        looks=looks,
     )
     shift = certificate["shift"]
     thresholds = np.full(len(aims), np.nan) if shift is None else shifted(shape.thresholds, shift)
@@ -169,23 +176,9 @@ def fit_thresholds(
         disabled={taxonomy.ranks[rank]: why for rank, why in shape.disabled.items()},
         certificate=certificate,
         accuracies=_accuracies(sample, thresholds, taxonomy.ranks, aims, fit.delta),
-        n_a=_sizes(truth.patient[in_a]),
+        n_a=_sizes(truth.patient[a]),
         n_b=_sizes(sample.patient),
     )
-
-
-def in_first(patients: pl.Series, share: float) -> Bools:
-    """(N,) whether a patient is on the first side of the division, by the sha256 of its name.
-
-    >>> in_first(pl.Series(["patient:b", "patient:c", "patient:b"]), 0.5).tolist()
-    [True, False, True]
-    """
-    names = patients.unique()
-    firsts = {
-        name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) < share * 2.0**64
-        for name in names
-    }
-    return patients.replace_strict(firsts, return_dtype=pl.Boolean).to_numpy().astype(bool)
 
 
 def against_aim(aim: float | None, low: float | None, high: float | None) -> Aim | None:
@@ -220,15 +213,30 @@ def aims_of(fit: FitThresholds, ranks: tuple[str, ...]) -> list[float | None]:
     return [fit.accuracy.get(rank) if fit.accuracy else 1 - fit.target for rank in ranks]
 
 
+def _sides(truth: Truth, fit: FitThresholds) -> tuple[Ints, Ints, int]:
+    """Rows of A and of B, capped, in the order of their ids; and how many of B the cap left out."""
+    rows = capped(truth.keys.with_row_index("at"), fit.max_images_per_patient)
+    kept = rows.sort("image_uuid")["at"].to_numpy().astype(np.int64)
+    in_a = in_first(truth.keys["patient"], fit.share_a)
+    b = kept[~in_a[kept]]
+    return kept[in_a[kept]], b, int((~in_a).sum()) - b.size
+
+
 def _sample(
-    found: Candidates, right: Bools, truth: Truth, chosen: Bools, max_images: int
+    found: Candidates, truth: Truth, taxonomy: Taxonomy, at: Ints, n_dropped: int
 ) -> Sample:
-    rows = truth.keys.with_row_index("at").filter(chosen)
-    kept = capped(rows, max_images).sort("image_uuid")
-    at = kept["at"].to_numpy().astype(np.int64)
-    patient, n_patients = hash_numbers(kept["patient"])
+    patient, n_patients = hash_numbers(truth.keys["patient"][at])
+    here, review = found.take(at), truth.review
     return Sample(
-        found.take(at), right[at], patient, n_patients, truth.known, rows.height - kept.height
+        here,
+        all_right(here, truth.true[at], taxonomy),
+        patient,
+        n_patients,
+        truth.known,
+        n_dropped,
+        review=None if review is None else review.take(at),
+        given_right=None if review is None else all_right(here, review.given[at], taxonomy),
+        in_part=review is not None and review.in_part,
     )
 
 

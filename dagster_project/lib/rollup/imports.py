@@ -181,7 +181,8 @@ def _paths_of(
         found[name] = tree[leaf]
     missing = [name for name in classes if name not in found]
     if missing:
-        raise InputError(f"{leaves.name}: {len(missing)} classes have no row: {some(missing)}")
+        what = "1 class has" if len(missing) == 1 else f"{len(missing)} classes have"
+        raise InputError(f"{leaves.name}: {what} no row: {some(missing)}")
     return [found[name] for name in classes]
 
 

@@ -16,7 +16,8 @@ from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some
 from dagster_project.lib.labels.given import text_ids
 from dagster_project.lib.probability_table import ProbabilityTable, read_probabilities
-from dagster_project.lib.release.inputs import labels_of
+from dagster_project.lib.release.inputs import labels_in_force, labels_of
+from dagster_project.lib.review.sample import with_reviews
 from dagster_project.lib.rollup.config import read_config
 from dagster_project.lib.rollup.report import Labelled, RollupInputs, check_config, labelled_rows
 from dagster_project.lib.rollup.taxonomy import EXAMPLES, Taxonomy, read_taxonomy
@@ -38,6 +39,7 @@ class RollupFiles:
     taxonomies : CSV or parquet, or names of the shipped examples; the first is used, of the others
         is only told which confusions they hold.
     config : JSON. labels : None: those that travel with the table, if any do.
+    reviewed_labels : how ``labels`` were reviewed (``review.sample.read_reviewed``).
     classes : labels.txt, where the parquet names none. row_ids : of files without ids.
     """
 
@@ -45,6 +47,7 @@ class RollupFiles:
     taxonomies: Sequence[Path]
     config: Path
     labels: Path | None = None
+    reviewed_labels: Path | None = None
     classes: Path | None = None
     row_ids: Path | None = None
 
@@ -101,11 +104,32 @@ def _labelled(
         return None
     labels = labels_of(found.labels, table)
     source = "unstated"
+    reviews: tuple[pl.DataFrame, pl.DataFrame | None] | None = None
     if found.labels is not None:
         frame = tables.read_table(found.labels, ["image_uuid", "label"])
-        source = "cleaned" if "status" in frame.columns else source
         labels = _with_patients(found.labels, frame, labels)
-    return labelled_rows(table, score_rows(table, labels), thresholds, source=source)
+        if "status" in frame.columns:
+            source, reviews = "cleaned", _cleaned(found, frame)
+    if found.reviewed_labels is not None:
+        labels, reviews = labels_in_force(found.reviewed_labels, table, labels)
+        source = "cleaned"
+    scored = score_rows(table, labels)
+    if reviews is not None:
+        scored = with_reviews(scored, *reviews)
+    return labelled_rows(table, scored, thresholds, source=source)
+
+
+def _cleaned(found: RollupFiles, frame: pl.DataFrame) -> tuple[pl.DataFrame, None] | None:
+    """What cleaned labels say of reviews; how probably an image was drawn, they do not say."""
+    if "given_label" not in frame.columns:
+        return None
+    if found.reviewed_labels is not None:
+        raise InputError(
+            f"{found.reviewed_labels.name}: {found.labels} has been cleaned already; pass the "
+            "labels as given beside --reviewed-labels"
+        )
+    ids = text_ids(str(found.labels), frame["image_uuid"])
+    return frame.select(ids, "given_label", "status"), None
 
 
 def _with_patients(path: Path, frame: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:

@@ -16,23 +16,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.progress import OnProgress, silent
 from dagster_project.lib.rollup.candidates import BY_RANK, RollUp, check_by_rank
-from dagster_project.lib.rollup.config import FitThresholds
+from dagster_project.lib.rollup.config import FitThresholds, config_sha256
 from dagster_project.lib.rollup.evaluation import evaluate
 from dagster_project.lib.rollup.fit import aims_of, fit_thresholds
 from dagster_project.lib.rollup.place import given_thresholds, place
 from dagster_project.lib.rollup.placed import REASONS, UNPLACED
 from dagster_project.lib.rollup.prepare import prepare
-from dagster_project.lib.rollup.provenance import Record, make_record, thresholds_of, used_sha256
+from dagster_project.lib.rollup.provenance import (
+    Record,
+    make_record,
+    source_version,
+    thresholds_of,
+    used_sha256,
+)
 from dagster_project.lib.rollup.rules import compared_rules
 from dagster_project.lib.rollup.specificity import PARAMETERS
 from dagster_project.lib.rollup.transitions import leaf_of
-from dagster_project.lib.rollup.truth import Truth, truth_of
+from dagster_project.lib.rollup.truth import REVIEW_COLUMNS, REVIEW_MORE, Truth, truth_of
 from dagster_project.lib.tiers.assign import tier_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import numpy.typing as npt
     import polars as pl
 
@@ -45,6 +54,7 @@ if TYPE_CHECKING:
     from dagster_project.lib.tiers.thresholds import Thresholds
 
     Ints = npt.NDArray[np.int64]
+    Look = Callable[[Iterable[str], Mapping[str, str | None]], int]
 
 STEPS = ("mask and normalise", "thresholds", "place", "record", "evaluate", "other rules")
 
@@ -109,11 +119,13 @@ def labelled_rows(
 
     Parameters
     ----------
+    scored : with the columns of a review (``review.sample.with_reviews``), where there was one.
     thresholds : of the tiers; None: images have no tier.
     """
     import polars as pl
 
     columns = ["image_uuid", "label", "patient_id"]
+    columns += [name for name in (*REVIEW_COLUMNS, *REVIEW_MORE) if name in scored.columns]
     if thresholds is not None:
         scored = scored.with_columns(tier=tier_of(scored, thresholds))
         columns += ["tier", "top1", "top3"]
@@ -136,8 +148,9 @@ def check_config(config: RollupConfig, taxonomy: Taxonomy, *, labels: bool) -> N
     Raises
     ------
     InputError
-        A rank that the taxonomy has not, thresholds to fit without labels or under a rule that has
-        none for each rank, a parameter under one that has; as :func:`place.place` on a parameter.
+        A rank that the taxonomy has not, thresholds to fit without labels, thresholds under a rule
+        that has none for each rank, a parameter under one that has; as :func:`place.place` on
+        a parameter.
     """
     thresholds = _given(config, taxonomy)
     if thresholds is None:
@@ -149,26 +162,64 @@ def check_config(config: RollupConfig, taxonomy: Taxonomy, *, labels: bool) -> N
 
 
 def rollup_of(
-    prepared: Prepared, taxonomy: Taxonomy, config: RollupConfig, labelled: Labelled | None
+    prepared: Prepared,
+    taxonomy: Taxonomy,
+    config: RollupConfig,
+    labelled: Labelled | None,
+    *,
+    look: Callable[[], int] | None = None,
 ) -> tuple[RollUp, RankThresholds | None]:
     """The roll-up with its thresholds, given or fitted, and what is known of a fit.
 
     Parameters
     ----------
     prepared : N rows of the table. labelled : needed to fit, else not looked at.
+    look : counts this look at the labels, before a fit; None: not counted.
     """
     thresholds = _given(config, taxonomy)
     if thresholds is not None:
         return RollUp(taxonomy, config, thresholds), None
     if labelled is None:
         raise InputError(NO_LABELS)
-    fit = fit_thresholds(taken(prepared, labelled.at), labelled.truth, taxonomy, config)
+    looks = None if look is None else look()
+    rows = taken(prepared, labelled.at)
+    fit = fit_thresholds(rows, labelled.truth, taxonomy, config, looks=looks)
     return RollUp(taxonomy, config, fit.thresholds), fit
+
+
+def look_of(
+    table: ProbabilityTable, taxonomy: Taxonomy, config: RollupConfig, labelled: Labelled
+) -> tuple[list[str], dict[str, str | None]]:
+    """What ``evidence.looks.count_look`` needs: ids of the judged images, and what else it is.
+
+    The same labels, reviews, outputs, taxonomy and configuration again are no further look.
+    """
+    truth, review = labelled.truth, labelled.truth.review
+    rows = truth.keys.with_columns(true=truth.true)
+    if review is not None:
+        rows = rows.with_columns(
+            given=review.given,
+            reviewed=review.reviewed,
+            asked=review.asked,
+            probability=review.probability,
+        )
+    what = {
+        "labels": tables.digest_frame(rows),
+        "source": source_version(table),
+        "taxonomy_sha256": taxonomy.sha256,
+        "config_sha256": config_sha256(config),
+    }
+    return truth.keys["image_uuid"].to_list(), dict(what)
 
 
 def _given(config: RollupConfig, taxonomy: Taxonomy) -> npt.NDArray[np.float64] | None:
     """(R,) thresholds that need no label; None: they are fitted."""
     if config.rule not in BY_RANK:  # a parameter in their place
+        if config.thresholds != FitThresholds():
+            raise InputError(
+                f"thresholds: rule {config.rule} has one number (parameter) in their place; remove "
+                f"them, or choose {', '.join(BY_RANK)}"
+            )
         return np.full(len(taxonomy.ranks), np.nan)
     if config.parameter is not None:
         raise InputError(
@@ -193,8 +244,14 @@ def taken(prepared: Prepared, at: Ints) -> Prepared:
     )
 
 
-def roll_up(inputs: RollupInputs, *, on_progress: OnProgress = silent) -> RolledUp:
+def roll_up(
+    inputs: RollupInputs, *, look: Look | None = None, on_progress: OnProgress = silent
+) -> RolledUp:
     """Everything, in order.
+
+    Parameters
+    ----------
+    look : counts a look at labels that thresholds are fitted on; None: not counted.
 
     Raises
     ------
@@ -205,7 +262,13 @@ def roll_up(inputs: RollupInputs, *, on_progress: OnProgress = silent) -> Rolled
     check_config(inputs.config, inputs.taxonomy, labels=inputs.labelled is not None)
     prepared = prepare(inputs.table.probs, inputs.table.classes, inputs.config)
     steps.next()
-    rollup, fit = rollup_of(prepared, inputs.taxonomy, inputs.config, inputs.labelled)
+    rollup, fit = rollup_of(
+        prepared,
+        inputs.taxonomy,
+        inputs.config,
+        inputs.labelled,
+        look=None if look is None else lambda: look(*_look_of(inputs)),
+    )
     steps.next()
     placed = rollup.applied(prepared)
     steps.next()
@@ -214,6 +277,12 @@ def roll_up(inputs: RollupInputs, *, on_progress: OnProgress = silent) -> Rolled
     judged = judge(inputs, prepared, rollup, steps=steps)
     told = None if fit is None else fit.as_dict()
     return RolledUp(record, make_report(inputs, rollup, placed, told, judged))
+
+
+def _look_of(inputs: RollupInputs) -> tuple[list[str], dict[str, str | None]]:
+    if inputs.labelled is None:
+        raise InputError(NO_LABELS)
+    return look_of(inputs.table, inputs.taxonomy, inputs.config, inputs.labelled)
 
 
 def judge(
@@ -271,7 +340,9 @@ def make_report(
     ``config, config_hash`` (with the thresholds used), ``taxonomy`` (``name, sha256, validated,
     ranks, lineages``), ``model_tree_hash`` (null unless the table says), ``classes``; ``n`` images,
     ``n_judged`` (with probabilities and a label; null without labels), ``labels`` (what is said of
-    them); ``thresholds`` (rank -> threshold), ``fit`` (as given, or null);
+    them), ``reviewed`` (``n_reviewed`` of ``n`` judged, ``n_drawn`` of these by chance with a known
+    probability, ``in_part``; null: not known); ``thresholds`` (rank -> threshold), ``fit`` (as
+    given, or null);
     ``placed`` : of all N images ``reasons`` and, by ``rank``, ``n`` and ``share``;
     ``evaluation`` (``evaluation.evaluate`` or null), ``rules`` (``rules.compared_rules`` or null).
     """
@@ -297,6 +368,7 @@ def make_report(
         "n": n,
         "n_judged": None if labelled is None else len(labelled.truth),
         "labels": None if labelled is None else labelled.source,
+        "reviewed": None if labelled is None else _reviewed(labelled.truth),
         "thresholds": thresholds_of(rollup),
         "fit": fit,
         "placed": {
@@ -308,6 +380,18 @@ def make_report(
     }
     plain: dict[str, Any] = json.loads(json.dumps(report, allow_nan=False))
     return plain
+
+
+def _reviewed(truth: Truth) -> dict[str, Any] | None:
+    review = truth.review
+    if review is None:
+        return None
+    return {
+        "n_reviewed": review.n_reviewed,
+        "n": len(truth),
+        "n_drawn": review.n_drawn,
+        "in_part": review.in_part,
+    }
 
 
 class _Steps:

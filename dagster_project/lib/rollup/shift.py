@@ -29,11 +29,14 @@ import numpy as np
 from dagster_project.lib.evidence.certificate import (
     BETTING,
     CLOPPER_PEARSON,
+    REVIEWED,
     Terms,
     patients_needed,
     share_p_values,
 )
+from dagster_project.lib.evidence.review_bound import shortage
 from dagster_project.lib.rollup.placed import UNPLACED
+from dagster_project.lib.rollup.reviewed import estimate, leading_passes
 from dagster_project.lib.rollup.shape import SCALE
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
     from dagster_project.lib.rollup.candidates import Candidates
     from dagster_project.lib.rollup.config import FitThresholds
+    from dagster_project.lib.rollup.truth import Review
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
@@ -48,6 +52,9 @@ if TYPE_CHECKING:
 
 STEPS = 100
 """Shifts are k / STEPS."""
+
+STEPS_IN_PART = 20
+"""The same where labels were reviewed in part: each test there takes hundreds of times as long."""
 
 LIMIT = 10
 """The strictest shift, and the loosest where no accuracy was asked for."""
@@ -58,12 +65,23 @@ _CELLS = 400_000
 SCOPE = (
     "Holds for patients exchangeable with these, whose labels these are.",
     "Certified is only P(placed and wrong) over all images. Accuracies by rank are estimates.",
-    "Wrong is what these labels call wrong. Where only some were reviewed, first of all those that "
-    "contradict the model, errors that label and model share stay unseen: against the truth "
-    "P(placed and wrong) is then larger, and nothing is certified of it.",
     "Target, taxonomy, mask, normalisation and rule must have been fixed before these labels were "
     "seen.",
+    "A certificate of the tiers on the same images is another one: both together guarantee only "
+    "the sum of their deltas.",
 )
+
+WRONG = {
+    "unknown": "Wrong is what these labels call wrong; whether they were reviewed is not known "
+    "here. Where only some were, first of all those that contradict the model, errors that label "
+    "and model share stay unseen: against the truth P(placed and wrong) is then larger, and "
+    "nothing is certified of it.",
+    "none": "Wrong is what the labels as given call wrong: none of them was reviewed.",
+    "in part": "Wrong is what reviewers would call wrong if they saw every image: of labels that "
+    "nobody reviewed only that is used which reviews drawn at random say of them.",
+    "all": "Wrong is what reviewers call wrong: every label was reviewed.",
+}
+"""By what is known of reviews."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,9 @@ class Sample:
     right : (N, R) whether each candidate is right.
     patient : (N,) int64 in 0..P-1, in an order fixed without looking at the labels.
     n_patients : P. known : every image names its patient. n_dropped : left out by the cap.
+    review : of these images; None: not known which were reviewed, labels count as they are.
+    given_right : (N, R) as ``right``, by the labels as given; with a review only.
+    in_part : labels were reviewed in part: ``right`` alone is then nothing to certify by.
     """
 
     candidates: Candidates
@@ -84,6 +105,16 @@ class Sample:
     n_patients: int
     known: bool
     n_dropped: int = 0
+    review: Review | None = None
+    given_right: Bools | None = None
+    in_part: bool = False
+
+    @property
+    def reviews(self) -> str:
+        """What is known of reviews: a key of :data:`WRONG`."""
+        if self.review is None:
+            return "unknown"
+        return "in part" if self.in_part else "all" if self.review.n_reviewed else "none"
 
     def wrong(self, thresholds: Floats) -> tuple[Ints, int]:
         """(P,) images of each patient that are placed and wrong; and how many are placed."""
@@ -93,9 +124,9 @@ class Sample:
         return np.bincount(self.patient[wrong], minlength=self.n_patients), int(placed.sum())
 
 
-def shifts(*, loosest: float = -LIMIT) -> Floats:
-    """(G,) the grid, strict to loose: LIMIT, LIMIT - 1/STEPS, ... down to ``loosest``."""
-    grid = np.arange(LIMIT * STEPS, -LIMIT * STEPS - 1, -1) / STEPS
+def shifts(*, loosest: float = -LIMIT, steps: int = STEPS) -> Floats:
+    """(G,) the grid, strict to loose: LIMIT, LIMIT - 1/steps, ... down to ``loosest``."""
+    grid = np.arange(LIMIT * steps, -LIMIT * steps - 1, -1) / steps
     return grid[grid >= loosest]
 
 
@@ -113,9 +144,18 @@ def shifted(shape: Floats, shift: float | Floats) -> Floats:
 
 
 def certify_shift(
-    sample: Sample, shape: Floats, terms: FitThresholds, *, loosest: float, monotone: bool
+    sample: Sample,
+    shape: Floats,
+    terms: FitThresholds,
+    *,
+    loosest: float,
+    monotone: bool,
+    looks: int | None = None,
 ) -> dict[str, Any]:
     """Test the shifts in order and say which is the loosest that holds.
+
+    Where labels were reviewed in part W is bounded from the sample of reviews (``reviewed``), on a
+    grid of STEPS_IN_PART: valid like any other that is fixed beforehand.
 
     Parameters
     ----------
@@ -123,53 +163,109 @@ def certify_shift(
     shape : (R,) thresholds before the shift; NaN: never said.
     loosest : where the grid ends.
     monotone : whether W never rises with the shift (lineage mode); only said on.
+    looks : how often such rows have been looked at, this time included; None: not counted.
 
     Returns
     -------
     Plain JSON: ``status`` (``certified`` or ``not_certified``), ``quantity`` (``placed_and_wrong``,
     over all images), ``target``, ``delta``, ``shift`` (null if not certified), ``observed`` and
-    ``placed`` (shares of images at the shift, or at ``asked_at`` where nothing is certified),
-    ``p``, ``stopped_at`` (first shift that failed; null: none did), ``asked_at`` (the strictest
-    shift that places an image), ``reason``, ``rows_needed`` (images for 80 % power at ``asked_at``,
-    "never" where the rate seen is no smaller than the target; null if certified), ``method``,
-    ``monotone``, ``grid`` (``start, stop, step``), ``n_images``, ``n_patients``, ``n_dropped``,
-    ``max_images_per_patient``, ``patients_known``, ``scope``.
+    ``placed`` (shares of images at the shift, or at ``asked_at`` where nothing is certified; with
+    labels reviewed in part ``observed`` is the estimate for all labels, null where none exists),
+    ``p`` (null there), ``stopped_at`` (first shift that failed; null: none did), ``asked_at`` (the
+    strictest shift that places an image), ``reason``, ``rows_needed`` (images for 80 % power at
+    ``asked_at``, "never" where the rate seen is no smaller than the target; null if certified or
+    reviewed in part), ``method``, ``reviewed_in_part``, ``n_reviewed`` (null: not known),
+    ``review_note`` (what of the reviews limits the bound; null unless in part), ``monotone``,
+    ``grid`` (``start, stop, step``), ``n_images``, ``n_patients``, ``n_dropped``,
+    ``max_images_per_patient``, ``patients_known``, ``looks``, ``scope``.
     """
-    grid = shifts(loosest=loosest)
-    images = np.bincount(sample.patient, minlength=sample.n_patients)
-    events = _events(sample, shape, grid)
-    p = _sequence(events, grid, images, terms)
-    passed = int(np.append(np.flatnonzero(p > terms.delta), p.size)[0])
-    asked = events.first_placed if events.first_placed < grid.size else None
-    at = None if asked is None else max(passed - 1, asked)
-    wrong, placed = (None, 0) if at is None else sample.wrong(shifted(shape, float(grid[at])))
-    reason = _why_not(sample, passed, asked, grid, terms)
-    n = sample.patient.size
+    steps = STEPS_IN_PART if sample.in_part else STEPS
+    grid = shifts(loosest=loosest, steps=steps)
+    found = _tested(sample, shape, grid, terms)
+    passed, at, n = found.passed, found.at, sample.patient.size
+    reason = _why_not(sample, found, grid, terms)
+    thresholds = None if at is None else shifted(shape, float(grid[at]))
     return {
         "status": "certified" if reason is None else "not_certified",
         "quantity": "placed_and_wrong",
         "target": terms.target,
         "delta": terms.delta,
         "shift": float(grid[passed - 1]) if reason is None else None,
-        "observed": None if wrong is None else int(wrong.sum()) / n,
-        "placed": placed / n if n else None,
-        "p": None if at is None or at >= p.size else float(p[at]),
+        **_seen(sample, thresholds, terms, certified=reason is None),
+        "p": found.p,
         "stopped_at": float(grid[passed]) if passed < grid.size and n else None,
-        "asked_at": None if asked is None else float(grid[asked]),
+        "asked_at": None if found.asked is None else float(grid[found.asked]),
         "reason": reason,
-        "rows_needed": None
-        if reason is None or wrong is None or not _patients_will_do(sample, terms)
-        else _needed(wrong, images, terms),
-        "method": CLOPPER_PEARSON if (images == 1).all() else BETTING,
+        "method": _method(sample),
+        "reviewed_in_part": sample.in_part,
+        "n_reviewed": None if sample.review is None else sample.review.n_reviewed,
+        "review_note": _review_note(sample),
         "monotone": monotone,
-        "grid": {"start": float(grid[0]), "stop": float(grid[-1]), "step": 1 / STEPS},
+        "grid": {"start": float(grid[0]), "stop": float(grid[-1]), "step": 1 / steps},
         "n_images": n,
         "n_patients": sample.n_patients,
         "n_dropped": sample.n_dropped,
         "max_images_per_patient": terms.max_images_per_patient,
         "patients_known": sample.known,
-        "scope": list(SCOPE),
+        "looks": looks,
+        "scope": [SCOPE[0], SCOPE[1], WRONG[sample.reviews], *SCOPE[2:]],
     }
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """How far the sequence came.
+
+    Attributes
+    ----------
+    passed : how many shifts passed, from the strictest. asked : number of the first that places an
+    image; None if none does. at : number of the shift that figures are of. p : there, if known.
+    """
+
+    passed: int
+    asked: int | None
+    at: int | None
+    p: float | None
+
+
+def _tested(sample: Sample, shape: Floats, grid: Floats, terms: FitThresholds) -> _Tested:
+    events = _events(sample, shape, grid)
+    if sample.in_part:
+        p = np.empty(0)
+        passed = leading_passes(sample, shifted(shape, grid[:, None]), terms)
+    else:
+        p = _sequence(events, grid, _images(sample), terms)
+        passed = int(np.append(np.flatnonzero(p > terms.delta), p.size)[0])
+    asked = events.first_placed if events.first_placed < grid.size else None
+    at = None if asked is None else max(passed - 1, asked)
+    return _Tested(passed, asked, at, None if at is None or at >= p.size else float(p[at]))
+
+
+def _seen(
+    sample: Sample, thresholds: Floats | None, terms: FitThresholds, *, certified: bool
+) -> dict[str, Any]:
+    """``observed``, ``placed`` and ``rows_needed``."""
+    n = sample.patient.size
+    if thresholds is None:
+        return {"observed": None, "placed": 0.0 if n else None, "rows_needed": None}
+    wrong, placed = sample.wrong(thresholds)
+    if sample.in_part:
+        seen, needed = estimate(sample, thresholds), None
+    else:
+        seen = int(wrong.sum()) / n
+        possible = not certified and _patients_will_do(sample, terms)
+        needed = _needed(wrong, _images(sample), terms) if possible else None
+    return {"observed": seen, "placed": placed / n, "rows_needed": needed}
+
+
+def _images(sample: Sample) -> Ints:
+    return np.bincount(sample.patient, minlength=sample.n_patients)
+
+
+def _method(sample: Sample) -> str:
+    if sample.in_part:
+        return REVIEWED
+    return CLOPPER_PEARSON if sample.patient.size == sample.n_patients else BETTING
 
 
 @dataclass(frozen=True)
@@ -240,9 +336,7 @@ def _patients_will_do(sample: Sample, terms: FitThresholds) -> bool:
     return sample.known or terms.max_images_per_patient == 1
 
 
-def _why_not(
-    sample: Sample, passed: int, asked: int | None, grid: Floats, terms: FitThresholds
-) -> str | None:
+def _why_not(sample: Sample, found: _Tested, grid: Floats, terms: FitThresholds) -> str | None:
     if not _patients_will_do(sample, terms):
         return (
             "patients are not known for every image; if each has one image, say so with "
@@ -250,14 +344,22 @@ def _why_not(
         )
     if not sample.n_patients:
         return "no patient is left to certify on; lower share_a"
-    if asked is None:
+    if found.asked is None:
         return "no image of B is placed at any shift: every rank is disabled, or nothing is decided"
-    if passed <= asked:
+    if found.passed <= found.asked:
+        note = _review_note(sample)
+        more = "" if note is None else f"; {note}"
         return (
-            f"the strictest shift that places an image, {grid[asked]:+.2f}, was not reached: the "
-            f"test fails at {grid[passed]:+.2f}"
+            f"the strictest shift that places an image, {grid[found.asked]:+.2f}, was not reached: "
+            f"the test fails at {grid[found.passed]:+.2f}{more}"
         )
     return None
+
+
+def _review_note(sample: Sample) -> str | None:
+    if sample.review is None or not sample.in_part:
+        return None
+    return shortage(sample.review.n_drawn)
 
 
 def _needed(wrong: Ints, images: Ints, terms: FitThresholds) -> int | Literal["never"]:

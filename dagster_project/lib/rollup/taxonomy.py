@@ -154,7 +154,8 @@ def _check(name: str, rows: pl.DataFrame, classes: Sequence[str], ranks: Sequenc
         )
     missing = [x for x in classes if x not in set(rows[CLASS])]
     if missing:
-        raise InputError(f"{name}: {len(missing)} classes have no row: {some(missing)}")
+        what = "1 class has" if len(missing) == 1 else f"{len(missing)} classes have"
+        raise InputError(f"{name}: {what} no row: {some(missing)}")
     _check_nodes(name, rows, (CLASS, *ranks))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dagster_project.lib.markdown import cell, percent, table
+from dagster_project.lib.release.wording import looked
 
 PICTURES = ("taxonomy_tree.png", "accuracy_specificity.png")
 
@@ -22,6 +23,11 @@ NOT_VALIDATED = (
 _UNSAID = (
     "Whether anybody validated this taxonomy clinically is not said in it (column "
     "`clinically_validated`): **NOT CLINICALLY VALIDATED**, as far as is known."
+)
+_IN_PART = (
+    "**Labels reviewed in part favour the model whose suspicions were reviewed**: errors that "
+    "label and model share count as right. Only the certificate, where there is one, is of all "
+    "labels; every other figure is on the labels in force."
 )
 _ETA = 0.1
 _AIM = {"met": "met", "missed": "**missed**", "open": "open", None: ""}
@@ -77,25 +83,31 @@ def summary_lines(report: Report) -> list[str]:
 def gained(evaluation: Report) -> str:
     """What rolling up gains and costs, in one sentence."""
     before, after = evaluation["before"], evaluation["after"]
-    kinds = {row["kind"]: row["share"] for row in evaluation["transitions"]["kinds"]}
-    introduced = kinds["introduced"]["n"]
-    ones = "right one" if introduced == 1 else "right ones"
+    kinds = {row["kind"]: row["share"]["n"] for row in evaluation["transitions"]["kinds"]}
+    introduced = kinds["introduced"]
     return (
-        f"Of {before['wrong']['n']:,} wrong leaves ({percent(before['wrong']['rate'])} of "
-        f"{evaluation['n']:,} images) {kinds['fixed']['n']:,} become a right coarser answer and "
-        f"{kinds['withheld_wrong']['n']:,} are not said; {after['wrong']['n']:,} wrong answers "
-        f"({percent(after['wrong']['rate'])}) are left. The price: "
-        f"{kinds['specificity_lost']['n']:,} right leaves are said at a coarser rank only and "
-        f"{kinds['withheld_right']['n']:,} not at all"
-        + (f"; {introduced:,} {ones} became wrong." if introduced else "; none became wrong.")
+        f"Of {counted(before['wrong']['n'], 'wrong leaf', 'wrong leaves')} "
+        f"({percent(before['wrong']['rate'])} of {counted(evaluation['n'], 'image')}) "
+        f"{counted(kinds['fixed'], 'becomes', 'become')} a right coarser answer and "
+        f"{counted(kinds['withheld_wrong'], 'is', 'are')} not said; "
+        f"{counted(after['wrong']['n'], 'wrong answer')} ({percent(after['wrong']['rate'])}) "
+        f"{'is' if after['wrong']['n'] == 1 else 'are'} left. The price: "
+        f"{counted(kinds['specificity_lost'], 'right leaf is', 'right leaves are')} said at a "
+        f"coarser rank only and {kinds['withheld_right']:,} not at all"
+        + (
+            f"; {counted(introduced, 'right one')} became wrong."
+            if introduced
+            else "; none became wrong."
+        )
     )
 
 
 def certificate_words(found: Report) -> str:
-    """What a certificate of ``shift.certify_shift`` says, in one sentence or two."""
+    """What a certificate of ``shift.certify_shift`` says, in a few sentences."""
     bound = f"P(placed and wrong) below {percent(found['target'])} of all images"
     if found["n_dropped"]:
         bound += f" (at most {found['max_images_per_patient']} a patient)"
+    looked = _looked(found)
     if found["status"] == "certified":
         stricter = (
             ", and so does every stricter shift"
@@ -104,22 +116,50 @@ def certificate_words(found: Report) -> str:
         )
         return (
             f"**Certified**: {bound}, with probability {percent(1 - found['delta'], 0)} over the "
-            f"draw of patients; seen on {found['n_images']:,} images of {found['n_patients']:,} "
-            f"patients that had no part in the shape: {percent(found['observed'], 2)}, as these "
-            f"labels have it, at a shift "
-            f"of {found['shift']:+.2f}, which holds{stricter}."
+            f"draw of patients{_and_reviews(found)}; on {counted(found['n_images'], 'image')} of "
+            f"{counted(found['n_patients'], 'patient')} that had no part in the shape: "
+            f"{_seen(found)}, with {percent(found['placed'])} placed, at a shift of "
+            f"{found['shift']:+.2f}, which holds{stricter}.{_no_looser(found)}{looked}"
         )
     needed = found["rows_needed"]
     more = (
         ""
         if needed in (None, "never")
-        else f" About {needed:,} images of patients B would be needed."
+        else f" About {counted(needed, 'image')} of patients B would be needed."
     )
     never = " No number of images would do at this rate." if needed == "never" else ""
     return (
         f"**Not certified**: {bound} is not shown ({found['reason']}). Nothing is placed: no image "
-        f"is answered on an unproven bound.{more}{never}"
+        f"is answered on an unproven bound.{more}{never}{looked}"
     )
+
+
+def _and_reviews(found: Report) -> str:
+    return " and of reviews" if found["reviewed_in_part"] else ""
+
+
+def _seen(found: Report) -> str:
+    """The rate at the shift, and whose word it is."""
+    if not found["reviewed_in_part"]:
+        return f"seen {percent(found['observed'], 2)}, as these labels have it"
+    reviewed = f"{found['n_reviewed']:,} of them reviewed"
+    if found["observed"] is None:
+        return f"no estimate from these reviews ({reviewed})"
+    return f"estimated from reviews {percent(found['observed'], 2)} ({reviewed})"
+
+
+def _no_looser(found: Report) -> str:
+    """What keeps a certified shift from being looser, where it is what was reviewed."""
+    if found["review_note"] is None or found["stopped_at"] is None:
+        return ""
+    return f" No looser shift is: {found['review_note']}."
+
+
+def _looked(found: Report) -> str:
+    """What this look costs, as the tiers say it; nothing where looks are not counted."""
+    if found["looks"] is None:
+        return ""
+    return f" {looked(found['looks'], found['delta'])}"
 
 
 def _warning(taxonomy: Report) -> str:
@@ -156,13 +196,16 @@ def _decision(report: Report) -> str:
     if report["fit"] is not None:
         parts.append(certificate_words(report["fit"]["certificate"]))
     head = ("", "leaf", "rolled up", "points (95 %), p by patient (Holm)")
-    parts += [table(head, rows), f"![the taxonomy, coloured by accuracy]({PICTURES[0]})"]
+    parts += [
+        table(head, rows) + _in_force(report),
+        f"![the taxonomy, coloured by accuracy]({PICTURES[0]})",
+    ]
     return "\n\n".join(parts)
 
 
 def _basis(report: Report) -> str:
     evaluation = report["evaluation"]
-    patients = f"{evaluation['n_patients']:,} patients"
+    patients = counted(evaluation["n_patients"], "patient")
     if not evaluation["patients_known"]:
         patients += " (an image without a known patient counts as one)"
     labels = {
@@ -172,8 +215,30 @@ def _basis(report: Report) -> str:
     return (
         f"Judged: {evaluation['n']:,} of {report['n']:,} images, {patients}, against {labels}. "
         "Labels that were changed, dropped or chosen because this model agreed or disagreed with "
-        "them make every figure look better than it is; so do reviews of some labels that looked "
-        "first where label and model disagree."
+        f"them make every figure look better than it is. {_reviewed(report)}"
+    )
+
+
+def _reviewed(report: Report) -> str:
+    """How many labels were reviewed, and what that does to the figures."""
+    found = report["reviewed"]
+    if found is None:
+        return (
+            "How many of these labels were reviewed is not known here; reviews of some that looked "
+            "first where label and model disagree make every figure look better, too."
+        )
+    told = f"Reviewed: {found['n_reviewed']:,} of {found['n']:,} judged images."
+    return told + (f" {_IN_PART}" if found["in_part"] else "")
+
+
+def _in_force(report: Report) -> str:
+    """Beside figures that take labels in force at their word, where reviews were partial."""
+    found = report["reviewed"]
+    if found is None or not found["in_part"]:
+        return ""
+    return (
+        f"\n\n**On labels in force**, of which {found['n_reviewed']:,} of {found['n']:,} are "
+        "reviewed: errors that label and model share count as right here."
     )
 
 
@@ -201,7 +266,9 @@ def _by_rank(report: Report) -> str:
     return (
         table(head, rows)
         + "\n\nAn aim is met if the whole interval is at or above it, missed if below. A mean "
-        "score above the share that is right: the sums promise too much; calibrate first." + side
+        "score above the share that is right: the sums promise too much; calibrate first."
+        + _in_force(report)
+        + side
     )
 
 
@@ -226,7 +293,7 @@ def _thresholds(report: Report) -> str:
     level = f"jointly {percent(1 - fit['certificate']['delta'], 0)}"
     head = ("rank", "shape", "threshold", "images of B (patients)", f"right on B ({level})",
             "aim is")  # fmt: skip
-    lines = [table(head, rows)]
+    lines = [table(head, rows) + _in_force(report)]
     lines += [f"- {cell(rank)} is never said: {cell(why)}" for rank, why in fit["disabled"].items()]
     scope = " ".join(fit["certificate"]["scope"])
     a, b = fit["n_a"], fit["n_b"]
@@ -448,8 +515,8 @@ def _placed_only(report: Report) -> str:
         if name != "placed"
     ]
     return (
-        f"{report['n']:,} images are placed; **nothing is judged, because there are no labels**. "
-        "How often these answers are right is not known here.\n\n"
+        f"{counted(report['n'], 'image is', 'images are')} placed; **nothing is judged, because "
+        "there are no labels**. How often these answers are right is not known here.\n\n"
         + table(("rank", "from", "images", "share"), rows)
     )
 
@@ -512,6 +579,15 @@ def _ranks_of(report: Report) -> Sequence[Report]:
 
 def _unplaced(report: Report) -> int:
     return int(report["placed"]["unplaced"])
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """A number with its noun or verb.
+
+    >>> counted(1, "image"), counted(2000, "image"), counted(0, "is", "are")
+    ('1 image', '2,000 images', '0 are')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def number(value: float | None) -> str:

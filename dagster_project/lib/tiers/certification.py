@@ -27,7 +27,7 @@ from dagster_project.lib.evidence.partial_review import (
     estimated_curve,
     reviewed_rows,
 )
-from dagster_project.lib.evidence.review_bound import review_test
+from dagster_project.lib.evidence.review_bound import review_test, shortage
 from dagster_project.lib.evidence.rows import patient_rows
 from dagster_project.lib.tiers.policy import START_WITH_ACCURACY
 from dagster_project.lib.tiers.subgroups import group_names
@@ -113,14 +113,7 @@ def _reviewed_in_part(review: ReviewedRows, policy: TierPolicy, terms: Terms) ->
     if wrong is None or len(claims) > 1 or policy.certify.subgroups:
         note = "covered top-1 and subgroups can be certified once every image in play is reviewed"
         return ReviewedInPart(lambda _: False, observed, note)
-    n_drawn = int((review.drawn & review.reviewed).sum())
-    note = (
-        f"{n_drawn:,} reviewed images that were drawn at random leave much room for wrong labels "
-        "that agree with the model; more of them, or all images in play, would settle it"
-        if n_drawn
-        else "how probably each image was drawn for review is not known, so nothing is known of "
-        "the labels that nobody reviewed"
-    )
+    note = shortage(int((review.drawn & review.reviewed).sum()))
     passes = review_test(review, wrong.alpha, terms.level, max_images=terms.max_images)
     return ReviewedInPart(passes, observed, note)
 

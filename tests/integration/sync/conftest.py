@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import quick
 import seaweed
 
 from dagster_project.lib import model_store, s3
@@ -51,6 +52,14 @@ class Bucket:
     def delete(self, name: str) -> None:
         client = seaweed.client(self.proxy.upstream)
         client.delete_object(Bucket=seaweed.BUCKET, Key=self.prefix + name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_clients() -> Iterator[None]:
+    """What a client is made from is read once."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick.clients(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

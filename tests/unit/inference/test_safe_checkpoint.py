@@ -33,7 +33,8 @@ from dagster_project.lib.inference import architectures, checkpoint, safe_checkp
 
 SECONDS = 10.0
 EXTRA_MEMORY = 1 << 30
-IDS = [kind.id for kind in corpus.kinds(Path("unused"))]
+UNUSED = corpus.kinds(Path("unused"))
+IDS = [kind.id for kind in UNUSED]
 GOOD_FILES = list(corpus.good_files())
 
 
@@ -125,7 +126,7 @@ class Believing(pickle.Unpickler):
         return pid
 
 
-@pytest.mark.parametrize("name", [k.id for k in corpus.kinds(Path("unused")) if k.is_live])
+@pytest.mark.parametrize("name", [kind.id for kind in UNUSED if kind.is_live])
 def test_the_payloads_are_live(name: str, tmp_path: Path) -> None:
     sentinel = tmp_path / "executed"
     kind = next(kind for kind in corpus.kinds(sentinel) if kind.id == name)

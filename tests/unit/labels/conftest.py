@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 import polars as pl
 import pytest
+import quick
 
 from dagster_project.lib.labels.drop import Drop, read_drop
 
@@ -23,6 +24,14 @@ HEADER = "image_uuid,reviewer,label,confidence,comment\n"
 
 Put = Callable[[str, str], Path]
 Read = Callable[..., Drop]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_clients() -> Iterator[None]:
+    """What a client is made from is read once."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick.clients(patch)
+        yield
 
 
 @pytest.fixture

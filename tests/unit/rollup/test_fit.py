@@ -19,11 +19,12 @@ from dagster_project.lib.evidence.certificate import (
     p_values,
     share_p_values,
 )
+from dagster_project.lib.evidence.division import in_first
 from dagster_project.lib.evidence.proportion import clustered_interval
 from dagster_project.lib.evidence.rows import PatientRows
 from dagster_project.lib.rollup.candidates import Candidates, RollUp, candidates
 from dagster_project.lib.rollup.config import FitThresholds, RollupConfig
-from dagster_project.lib.rollup.fit import RankThresholds, fit_thresholds, in_first
+from dagster_project.lib.rollup.fit import RankThresholds, fit_thresholds
 from dagster_project.lib.rollup.placed import UNPLACED
 from dagster_project.lib.rollup.prepare import prepare
 from dagster_project.lib.rollup.shape import fit_shape, floor_steps
@@ -343,6 +344,7 @@ def test_the_cap_on_images_is_kept_and_counted(world: tuple[Floats, pl.DataFrame
     certificate = found.certificate
     assert certificate["method"] == "Clopper-Pearson, one image a patient"
     assert certificate["n_dropped"] == certificate["n_images"] == certificate["n_patients"]
+    assert found.n_a["images"] == found.n_a["patients"] == 1200 - certificate["n_patients"]
 
 
 def test_without_patients_nothing_is_certified_unless_each_has_one_image(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dagster_project import cli
 from dagster_project.lib import tables
 from dagster_project.lib.demo.classes import CLASSES, LOOK_ALIKE_PAIRS
 from dagster_project.lib.errors import InputError
@@ -53,6 +54,23 @@ def test_levels_count_from_the_root_and_a_short_path_keeps_its_last_node(tmp_pat
         ("nod", "Nodular", "Melanoma", "Malignant"),
     ]
     assert found.columns == ["class", "level_3", "level_2", "level_1"]
+
+
+def test_the_command_writes_what_a_roll_up_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, mapping = written(
+        tmp_path, ISIC, "class,leaf\nnod,Malignant:Melanoma\nnev,Benign:Nevus\n"
+    )
+    (tmp_path / "labels.txt").write_text("nev\nnod\n")
+    out = tmp_path / "families.csv"
+    given = {"tree": tree, "leaves": mapping, "classes": tmp_path / "labels.txt", "out": out}
+    arguments = [part for name, path in given.items() for part in (f"--{name}", str(path))]
+    assert cli.main(["import-taxonomy", *arguments, "--levels", "2", "1"]) == 0
+    assert read_taxonomy(out, ["nev", "nod"]).lineages[0] == ("nev", "Nevus", "Benign")
+    assert "NOT CLINICALLY VALIDATED" in capsys.readouterr().out
+    assert cli.main(["import-taxonomy", *arguments, "--levels", "1", "2"]) == 2
+    assert "finest (largest) first" in capsys.readouterr().err
 
 
 def test_a_name_that_two_nodes_or_a_class_have_becomes_the_whole_path(tmp_path: Path) -> None:
@@ -114,7 +132,7 @@ def test_any_tree_becomes_a_table_that_passes_every_check(tmp_path: Path) -> Non
         pytest.param(ISIC, "a,Benign\nc,Benign", 'row 3, column class: unknown class "c"',
                      id="no_class"),
         pytest.param(ISIC, "a,Benign\na,Benign", "row 3.*second time", id="class_twice"),
-        pytest.param(ISIC, "a,Benign", "1 classes have no row: 'b'", id="class_missing"),
+        pytest.param(ISIC, "a,Benign", "1 class has no row: 'b'", id="class_missing"),
         pytest.param("path\nA\nA::B\n", "a,A\nb,A", 'row 3, column path: "A::B" has an empty part',
                      id="empty_part"),
         pytest.param("path\nA\nA\n", "a,A\nb,A", 'row 3, column path: "A" a second', id="twice"),

@@ -126,6 +126,11 @@ def test_a_rule_of_one_number_needs_no_thresholds_and_no_labels(rule: str) -> No
         pytest.param(FITTED, "are to be fitted, and there are no labels", id="no_labels"),
         pytest.param({"rule": "climbing"}, "climbing needs a number", id="no_parameter"),
         pytest.param({**GIVEN, "parameter": 0.7}, "rule lineage has none", id="parameter"),
+        pytest.param(
+            {**GIVEN, "rule": "darts", "parameter": 0.7},
+            "rule darts has one number .* remove them, or choose lineage",
+            id="thresholds",
+        ),
         pytest.param({"thresholds": {"famly": 0.5}}, 'nearest "family"', id="unknown_rank"),
         pytest.param({"thresholds": {"class": -1}}, "-1.0 is no threshold", id="below_zero"),
         pytest.param(

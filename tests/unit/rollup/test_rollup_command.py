@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -111,6 +112,59 @@ def test_labels_as_cleaning_writes_them_fit_as_they_are(run: Run, given: Path) -
     pl.concat([labels, elsewhere]).write_csv("cleaned.csv")
     code, out, _ = run(*files(given, labels="cleaned.csv"), "--json")
     assert (code, json.loads(out)["labels"]) == (0, "cleaned")
+
+
+def test_cleaned_labels_of_which_some_are_reviewed_need_to_know_how_those_were_drawn(
+    run: Run, given: Path
+) -> None:
+    """As cleaning writes them they do not say it; the file of reviewed labels does."""
+    labels = pl.read_csv(given / "labels.csv")
+    seen = np.arange(labels.height) % 10 != 0
+    cleaned = labels.with_columns(
+        given_label="label", status=pl.Series(np.where(seen, "confirmed", "given"))
+    )
+    cleaned.write_csv("cleaned.csv")
+    config = given / "fitted.json"
+    code, out, _ = run(*files(given, config=config, labels="cleaned.csv"))
+    assert code == 0
+    assert "No looser shift is: how probably each image was drawn for review is not known" in out
+    note = Path("out/rollup_report.md").read_text()
+    assert "Reviewed: 215 of 239 judged images. **Labels reviewed in part favour" in note
+    assert "**On labels in force**, of which 215 of 239 are reviewed" in note
+    labels.filter(pl.Series(seen)).with_columns(inclusion_probability=pl.lit(0.9)).write_csv(
+        "r.csv"
+    )
+    drawn = ("--reviewed-labels", "r.csv")
+    code, out, _ = run(*files(given, config=config, labels=given / "labels.csv"), *drawn)
+    assert code == 0
+    assert "\nCertified: " in out
+    assert "the draw of patients and of reviews" in out
+    assert "estimated from reviews" in out
+    assert "No looser shift is: " in out
+    assert "reviewed images that were drawn at random leave much room" in out
+    reviewed = json.loads(Path("out/rollup_report.json").read_text())["reviewed"]
+    assert reviewed == {"n_reviewed": 215, "n": 239, "n_drawn": 215, "in_part": True}
+    code, _, err = run(*files(given, config=config, labels="cleaned.csv"), *drawn)
+    assert code == 2
+    assert "cleaned.csv has been cleaned already; pass the labels as given" in err
+
+
+def test_looks_are_counted_and_a_retry_is_none(run: Run, given: Path) -> None:
+    other = given / "other.json"
+    other.write_text(json.dumps({"thresholds": {**FITTED["thresholds"], "delta": 0.04}}))
+    usual = given / "labels.csv"
+    fitted = given / "fitted.json"
+    told = [
+        run(*files(given, config=config, labels=usual), "--ledger", "looks.jsonl")[1]
+        for config in (fitted, fitted, other)
+    ]
+    looked = [out[out.index(" Look") :].splitlines()[0] for out in told]
+    assert looked == [
+        " Look 1 at these rows: wrong with probability 5 % at most.",
+        " Look 1 at these rows: wrong with probability 5 % at most.",
+        " Look 2 at these rows: any of the 2 is wrong with probability 8 % at most, together.",
+    ]
+    assert len(Path("looks.jsonl").read_text().splitlines()) == 2
 
 
 def test_json_is_alone_on_stdout_and_is_the_file(run: Run, given: Path) -> None:

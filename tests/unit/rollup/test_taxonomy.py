@@ -62,7 +62,7 @@ def test_a_code_is_no_rank_and_what_a_table_says_of_itself_is_kept(tmp_path: Pat
                      id="validated_or_not"),
         pytest.param("class,family\na,f\nb,f\nd,f\n", 'row 4, column class: unknown class "d"',
                      id="unknown"),
-        pytest.param("class,family\na,f\nb,f\n", "1 classes have no row: 'c'", id="missing"),
+        pytest.param("class,family\na,f\nb,f\n", "1 class has no row: 'c'", id="missing"),
         pytest.param("class,family\na,f\na,f\nb,f\nc,f\n", "row 3, column class.*second time",
                      id="twice"),
         pytest.param("class,family\na,f\nb, \nc,f\n", "row 3, column family: empty", id="blank"),
