@@ -100,6 +100,10 @@ class Bundle(_Part):
         """Which scores get an answer."""
         return self.gauge.accept
 
+    def as_json(self) -> dict[str, Any]:
+        """The object that it was read from, to the last key."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.use_gap != (self.tau_train is not None):
