@@ -130,7 +130,7 @@ def test_labels_refit_without_the_scorecard_until_every_checkpoint_is_dumped(
 
 
 def test_a_checkpoint_that_cannot_be_compared_stays_out_of_the_refit(compared: Harness) -> None:
-    """In the run it would fail, and the refit would count as one that did not go through."""
+    """In the run it would fail, and the tick tell of a refit that lacks its scorecard."""
     assert chosen(land(compared)) >= SCORECARD
     shard = table_path(compared.settings, FOCAL, "00")
     whole = shard.read_bytes()

@@ -24,7 +24,7 @@ from dagster_project.defs.label_sensor import (
     fitted_basis,
     policy_note,
 )
-from dagster_project.lib.release import bundle
+from dagster_project.lib import sums
 from dagster_project.lib.tiers import selection
 from dagster_project.lib.tiers.policy import DEFAULT_POLICY, policy_sha256, read_policy
 
@@ -388,7 +388,7 @@ def test_a_refit_that_dies_after_its_fit_is_tried_again(
     """Thresholds without a release are not the end of a refit."""
     fitted.drop("ann.csv", votes(fitted, 3))
     with monkeypatch.context() as patch:
-        patch.setattr(bundle, "write_release", full)
+        patch.setattr(sums, "write_folder", full)
         failed = fitted.run_request(fitted.request())
     assert not failed.success
     assert {name for name in jobs.REFIT if name not in steps(failed)} == {"threshold_release"}

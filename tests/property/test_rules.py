@@ -10,7 +10,8 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagster_project.lib.tiers import curve, rules
+from dagster_project.lib.evidence import by_score
+from dagster_project.lib.tiers import rules
 from dagster_project.lib.tiers.curve import CurveCounts, curve_counts
 
 RULES = ("coverage", "covered_top1", "confident_wrong_share", "share", "kept_top3")
@@ -38,7 +39,7 @@ def test_blocks_of_any_size_count_every_row_once_and_never_split_a_tie(
     drawn: list[tuple[float, bool, bool]], dtype: Any, block: int
 ) -> None:
     scored = frame(drawn, dtype)
-    with patch.object(curve, "_BLOCK", block):
+    with patch.object(by_score, "_BLOCK", block):
         counts = curve_counts(scored)
     score = scored["score"].cast(pl.Float64).to_numpy()
     top1, top3 = scored["top1"].to_numpy(), scored["top3"].to_numpy()

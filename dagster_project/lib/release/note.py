@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dagster_project.lib.markdown import table
 from dagster_project.lib.release.conditions import rounding_kept
 from dagster_project.lib.release.reviewers import HEAD, reviewer_lines, reviewer_rows
-from dagster_project.lib.release.wording import CLAIMS, OUTCOMES, PATIENTS, RULES
+from dagster_project.lib.release.wording import CLAIMS, OUTCOMES, PATIENTS, RULES, looked
 from dagster_project.lib.tiers.thresholds import ENV_NAMES
 
 if TYPE_CHECKING:
@@ -165,8 +165,7 @@ def _certificate(report: Mapping[str, Any]) -> str:
         (
             "- How often these rows have been looked at is not counted."
             if found["looks"] is None
-            else f"- Look {found['looks']} at these rows: so many looks together guarantee only "
-            f"{min(1.0, found['looks'] * found['delta']):g}."
+            else f"- {looked(found['looks'], found['delta'])}"
         ),
         *(f"- {sentence}" for sentence in found["scope"]),
     ]

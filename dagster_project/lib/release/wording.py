@@ -1,11 +1,29 @@
 """The words that the report uses for rules, claims and outcomes, in Markdown and on the page.
 
-Belongs: half-sentences by key, so that both reports say the same.
+Belongs: half-sentences by key, and what looks cost in words, so that both reports say the same.
 Does not: numbers, sections (``note``, ``report_page``).
 Concept: one place a term; ``{target}`` is a share in per cent, ``{value}`` a threshold.
 """
 
 from __future__ import annotations
+
+
+def looked(looks: int, delta: float) -> str:
+    """How often rows have been looked at, and what that leaves of a promise made at ``delta``.
+
+    >>> looked(1, 0.05)
+    'Look 1 at these rows: wrong with probability 5 % at most.'
+    >>> looked(3, 0.05)
+    'Look 3 at these rows: any of the 3 is wrong with probability 15 % at most, together.'
+    """
+    risk = f"{100 * min(1.0, looks * delta):.3g} %"
+    if looks == 1:
+        return f"Look 1 at these rows: wrong with probability {risk} at most."
+    return (
+        f"Look {looks} at these rows: any of the {looks} is wrong with probability {risk} at most, "
+        "together."
+    )
+
 
 RULES = {
     "coverage": "answer confidently at least {target} of images",

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dagster_project.lib.markdown import cell, percent, table
+from dagster_project.lib.release.wording import looked
 
 PICTURES = ("taxonomy_tree.png", "accuracy_specificity.png")
 
@@ -158,8 +159,7 @@ def _looked(found: Report) -> str:
     """What this look costs, as the tiers say it; nothing where looks are not counted."""
     if found["looks"] is None:
         return ""
-    kept = min(1.0, found["looks"] * found["delta"])
-    return f" Look {found['looks']} at these rows: so many looks together guarantee only {kept:g}."
+    return f" {looked(found['looks'], found['delta'])}"
 
 
 def _warning(taxonomy: Report) -> str:

@@ -160,9 +160,9 @@ def test_looks_are_counted_and_a_retry_is_none(run: Run, given: Path) -> None:
     ]
     looked = [out[out.index(" Look") :].splitlines()[0] for out in told]
     assert looked == [
-        " Look 1 at these rows: so many looks together guarantee only 0.05.",
-        " Look 1 at these rows: so many looks together guarantee only 0.05.",
-        " Look 2 at these rows: so many looks together guarantee only 0.08.",
+        " Look 1 at these rows: wrong with probability 5 % at most.",
+        " Look 1 at these rows: wrong with probability 5 % at most.",
+        " Look 2 at these rows: any of the 2 is wrong with probability 8 % at most, together.",
     ]
     assert len(Path("looks.jsonl").read_text().splitlines()) == 2
 
