@@ -40,6 +40,7 @@ def points_of(
         "reason": None if status == "backed" else "the smallest bound is 0.2, above 0.05",
         "tau": tau,
         "tau_train": train,
+        "no_gray_zone": None,
         "rule": {"choose": "smallest", "bound": {"fp_cens": 0.05}, "order": []},
         "certified": True,
         "bounds": {"fp_cens": {"target": 0.05, "upper": 0.04, "observed": 0.01}},
@@ -97,6 +98,16 @@ def test_a_backed_point_is_frozen_with_all_that_it_was_chosen_on(frozen: dict[st
 def test_a_point_that_is_not_backed_is_refused_with_its_reason() -> None:
     with pytest.raises(RefusedError, match="safety_first is unavailable: the smallest bound is"):
         frozen_of(status="unavailable", tau=None, train=None)
+
+
+@pytest.mark.parametrize("key", ["split", "terms", "bounds", "evaluation", "rule"])
+def test_points_without_a_part_that_is_needed_are_not_frozen(key: str) -> None:
+    config = config_of()
+    scores = scores_of(config)
+    points = points_of(scores)
+    (points if key in points else points["points"]["safety_first"]).pop(key)
+    with pytest.raises(InputError, match=rf"key (point\.)?{key}: missing"):
+        bundle.freeze(points, scores, config)
 
 
 def test_without_a_gray_zone_no_gap_is_used() -> None:

@@ -26,7 +26,9 @@ def bundle_of(
 ) -> Bundle:
     gauge = Gauge(head="q", magnitude=magnitude, normalisation="none", accept=accept)
     config = {"gauge": gauge.model_dump(), "relabel": None, "freeze": "safety_first"}
-    nothing: dict[str, Any] = {"bounds": {}, "calibration": {}, "evaluation": {}}
+    nothing: dict[str, Any] = {
+        "bounds": {}, "calibration": {}, "evaluation": {}, "no_gray_zone": None
+    }  # fmt: skip
     made = {
         "format": "tier-refit gate",
         "schema_version": 1,
