@@ -13,10 +13,11 @@ from dagster_project.lib import sums
 from dagster_project.lib.environment import environment
 from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.lib.gate import bundle, split
-from dagster_project.lib.gate.apply import apply_gate
+from dagster_project.lib.gate.apply import FAULT, MIXED, SEMANTIC, apply_gate
 from dagster_project.lib.gate.config import GateConfig, config_sha256, parse_config
 from dagster_project.lib.gate.gray_zone import rates
 from dagster_project.lib.gate.scores import GateScores, make_scores
+from dagster_project.lib.gate.sweep import sweep, taus_of
 
 
 def config_of(accept: str = "high", **more: Any) -> GateConfig:
@@ -40,6 +41,7 @@ def points_of(
         "reason": None if status == "backed" else "the smallest bound is 0.2, above 0.05",
         "tau": tau,
         "tau_train": train,
+        "no_gray_zone": None,
         "rule": {"choose": "smallest", "bound": {"fp_cens": 0.05}, "order": []},
         "certified": True,
         "bounds": {"fp_cens": {"target": 0.05, "upper": 0.04, "observed": 0.01}},
@@ -99,6 +101,16 @@ def test_a_point_that_is_not_backed_is_refused_with_its_reason() -> None:
         frozen_of(status="unavailable", tau=None, train=None)
 
 
+@pytest.mark.parametrize("key", ["split", "terms", "bounds", "evaluation", "rule"])
+def test_points_without_a_part_that_is_needed_are_not_frozen(key: str) -> None:
+    config = config_of()
+    scores = scores_of(config)
+    points = points_of(scores)
+    (points if key in points else points["points"]["safety_first"]).pop(key)
+    with pytest.raises(InputError, match=rf"key (point\.)?{key}: missing"):
+        bundle.freeze(points, scores, config)
+
+
 def test_without_a_gray_zone_no_gap_is_used() -> None:
     found = bundle.parse_bundle(frozen_of(train=None))
     assert (found.tau_train, found.use_gap) == (None, False)
@@ -129,9 +141,7 @@ def test_what_was_written_reads_back_and_carries_its_neighbours(
     assert found == bundle.read_bundle(folder / "metadata.json")
     assert found.files == {name: hashlib.sha256(data).hexdigest() for name, data in BESIDE.items()}
     assert sums.verify(folder) == []
-    assert found.model_dump(mode="json", exclude={"files", "content_sha256"}) == {
-        key: value for key, value in frozen.items() if key not in ("files", "content_sha256")
-    }
+    assert found.as_json() == json.loads((folder / "metadata.json").read_bytes())
 
 
 def test_arrays_of_a_notebook_have_no_file_and_say_so() -> None:
@@ -257,3 +267,25 @@ def test_metadata_changed_with_its_own_hash_is_seen_by_the_folder(
     (folder / "metadata.json").write_bytes(sums.json_bytes(resealed(made, tau_infer=0.2)))
     with pytest.raises(InputError, match=r"metadata\.json: its content is not what was released"):
         bundle.read_bundle(folder)
+
+
+@pytest.mark.parametrize("accept", ["high", "low"])
+def test_served_rows_are_the_rows_that_were_swept(accept: str) -> None:
+    rng = np.random.default_rng(5)
+    config = config_of(accept)
+    values = rng.integers(0, 12, 300).astype(np.float32) / 8  # ties everywhere
+    values[::40] = np.nan
+    flags = rng.random(300) < 0.1
+    scores = make_scores(values, rng.random(300) < 0.7, config, fault=flags)
+    tau, train = (0.5, 1.0) if accept == "high" else (1.0, 0.5)
+    made = bundle.parse_bundle(
+        bundle.freeze(points_of(scores, tau=tau, train=train), scores, config)
+    )
+    applied = apply_gate(values, made, fault=flags)
+    swept = sweep(scores, taus_of(scores, (tau,)))
+    assert applied.bottom_mask.sum() == (swept.bottom_in + swept.bottom_cens)[0]
+    assert (applied.provenance >= SEMANTIC).sum() == swept.semantic[0]
+    assert np.isin(applied.provenance, (FAULT, MIXED)).sum() == swept.n_fault
+    watched = rates(values, made, fault=flags)
+    assert watched["gap_rate"] == applied.gap_mask.mean()
+    assert watched["bottom_rate"] == applied.bottom_mask.mean()
