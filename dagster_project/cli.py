@@ -490,12 +490,45 @@ def import_taxonomy(options: argparse.Namespace) -> None:
     print(f"{options.out}: {', '.join(table.columns)}; NOT CLINICALLY VALIDATED")
 
 
+def gate(options: argparse.Namespace) -> None:
+    """Below which score to give no answer: swept, chosen with a bound, frozen with its evidence."""
+    from dagster_project.lib.gate import publish, words
+    from dagster_project.lib.gate.inputs import changes_since, read_inputs
+    from dagster_project.lib.gate.report import gate_report
+    from dagster_project.lib.release.people import os_user, run_facts
+
+    _check_writable(options.out)
+    out = publish.prepare_out(options.out)
+    _check_writable(out.parent)  # an existing folder is replaced there
+    with progress.bar("read", "file") as show:
+        inputs = read_inputs(options.scores, options.config, point=options.point, on_progress=show)
+    for change in changes_since(out, inputs.scores):
+        _note(f"since the gate in {options.out}: {change}")
+    with progress.bar("gate", "step") as show:
+        report = gate_report(inputs, on_progress=show)
+    run = {"command": shlex.join(["tier-refit", *sys.argv[1:]]), **run_facts(os_user())}
+    with progress.bar("write", "file") as show:
+        publish.write(report, out, run=run, on_progress=show)
+    if options.json:
+        print((out / publish.POINTS).read_text(), end="")
+    else:
+        print("\n".join([*words.summary_lines(report.points), str(out)]))
+    if report.bundle is None:
+        raise RefusedError(
+            f"nothing is frozen: {report.points['freeze']['reason']}; "
+            f"{out / publish.POINTS_NOTE} says more"
+        )
+
+
 def verify(options: argparse.Namespace) -> None:
-    """Whether a release is still what was released and signed; each fault on a line."""
+    """Whether a release or gate is still what was written and signed; each fault on a line."""
+    from dagster_project.lib.gate import publish
     from dagster_project.lib.release.inputs import recompute
     from dagster_project.lib.release.signatures import release_problems
     from dagster_project.lib.sums import read_sums
 
+    if options.recompute:
+        _check_release(options.folder)
     problems = release_problems(options.folder)
     if options.recompute and not problems:
         problems = recompute(options.folder)
@@ -504,10 +537,14 @@ def verify(options: argparse.Namespace) -> None:
     if problems:
         raise RefusedError(f"{options.folder}: {problems[0]} ({len(problems)} in all, see above)")
     again = ", and comes out the same again" if options.recompute else ""
-    blocked = "thresholds.json" not in read_sums(options.folder)
-    what = (
-        "is what a blocked refit wrote, nothing was released" if blocked else "is what was released"
-    )
+    listed = read_sums(options.folder)
+    if publish.is_gate(options.folder):
+        frozen = "a threshold is frozen" if publish.BUNDLE in listed else "no threshold is frozen"
+        what = f"is what gate wrote, {frozen}"
+    elif "thresholds.json" in listed:
+        what = "is what was released"
+    else:
+        what = "is what a blocked refit wrote, nothing was released"
     print(f"{options.folder}: {what}{again}")
 
 
@@ -516,6 +553,7 @@ def approve(options: argparse.Namespace) -> None:
     from dagster_project.lib.release import approval
     from dagster_project.lib.release.people import os_user
 
+    _check_release(options.folder)
     done = approval.approve(
         options.folder,
         name=options.name,
@@ -541,6 +579,8 @@ def diff(options: argparse.Namespace) -> None:
     from dagster_project.lib.release.diff import compare, table_lines
     from dagster_project.lib.release.signatures import release_problems
 
+    for folder in (options.a, options.b):
+        _check_release(folder)
     found = compare(options.a, options.b, atol=options.atol)
     for folder in (options.a, options.b):
         for problem in release_problems(folder):
@@ -632,6 +672,11 @@ _COMMANDS: tuple[tuple[Command, Arguments, str], ...] = (
         cli_arguments.import_taxonomy,
         "tier-refit import-taxonomy --tree icd10cm.csv --leaves leaves.csv --classes labels.txt "
         "--levels 2 1 --out families.csv",
+    ),
+    (
+        gate,
+        cli_arguments.gate,
+        "tier-refit gate --scores scores.parquet --config gate.json --point balanced --out gate",
     ),
     (verify, cli_arguments.verify, "tier-refit verify store/releases/current --recompute"),
     (
@@ -776,6 +821,17 @@ def _check_writable(folder: Path) -> None:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); pass another path"
         ) from None
+
+
+def _check_release(folder: Path) -> None:
+    """Raise if it is a gate, which is sealed like a release and is none."""
+    from dagster_project.lib.gate.publish import is_gate
+
+    if is_gate(folder):
+        raise InputError(
+            f"{folder}: is a gate, a release is needed; a gate can be verified, and made again by "
+            "the command in its run.json"
+        )
 
 
 def _refit_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -319,6 +319,35 @@ def import_taxonomy(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--out", type=Path, required=True, help="the table, CSV")
 
 
+def gate(command: argparse.ArgumentParser) -> None:
+    """Of ``tier-refit gate``."""
+    command.add_argument(
+        "--scores",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="S",
+        help="parquet: score, in_range, optional direction_true, direction_pred, fault, group; "
+        "several models or seeds as rational@0=r0.parquet mlp@0=m0.parquet are compared, too, and "
+        "the first one is gated",
+    )
+    command.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="C",
+        help="JSON: what the score is (gauge), taus, operating points, what to freeze "
+        "(docs/gate.md)",
+    )
+    command.add_argument(
+        "--point", metavar="NAME", help="freeze this operating point; default: what C says"
+    )
+    command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    command.add_argument(
+        "--json", action="store_true", help="operating_points.json on stdout, in place of words"
+    )
+
+
 def verify(command: argparse.ArgumentParser) -> None:
     """Of ``tier-refit verify``."""
     _release_argument(command, "folder")

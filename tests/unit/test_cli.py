@@ -29,7 +29,7 @@ from dagster_project.lib.tiers.thresholds import ENV_NAMES
 CLASSES = ("acne", "eczema", "psoriasis", "tinea")
 COMMANDS = (
     *("sync", "dump", "mislabels", "image-issues", "folds", "packet", "reviews", "refit"),
-    *("scorecard", "rollup", "import-taxonomy", "check-model", "demo"),
+    *("scorecard", "rollup", "import-taxonomy", "gate", "check-model", "demo"),
 )
 N = 240
 

@@ -1,0 +1,163 @@
+"""What a gate's reports say: sentences that a person understands, and nothing that is not so."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import gate_reports as made
+import pytest
+
+from dagster_project.lib.gate import summary, words
+from dagster_project.lib.gate.scores import GateScores
+
+TAUS = {"safety_first": 0.3, "accuracy_first": None, "balanced": 0.08, "own": 0.08}
+
+
+@pytest.fixture(scope="module")
+def found() -> GateScores:
+    return made.scores()
+
+
+@pytest.fixture(scope="module")
+def sweep(found: GateScores) -> dict[str, Any]:
+    return made.sweep(found)
+
+
+@pytest.fixture
+def points(found: GateScores) -> dict[str, Any]:
+    return made.points(found, TAUS, "safety_first")
+
+
+def change(in_range: float | None, censored: float | None) -> str:
+    per = {"answered_in_range": in_range, "answered_censored": censored}
+    row = {"from": "balanced", "to": "safety_first", "per_1000": per}
+    return words.change_words(row, {"balanced": 0.21, "safety_first": 0.45})
+
+
+@pytest.mark.parametrize(
+    ("in_range", "censored", "says"),
+    [
+        pytest.param(-71.2, -12.8, "answers 84 fewer of 1,000 cases: 71 of them could have been "
+                     "answered, 13 were out of range.", id="fewer"),
+        pytest.param(3.0, 40.0, "answers 43 more of 1,000 cases: 3 of them should be answered, 40 "
+                     "are out of range and should not be.", id="more"),
+        pytest.param(-20.0, -0.04, "answers 20.04 fewer of 1,000 cases: 20.00 of them could",
+                     id="what_is_there_is_never_0"),
+        pytest.param(-70.6, -13.8, "answers 85 fewer of 1,000 cases: 71 of them could have been "
+                     "answered, 14", id="parts_add_up"),
+        pytest.param(0.0, 0.0, "answers the same cases.", id="same"),
+        pytest.param(-5.0, None, "undefined", id="no_censored"),
+    ],
+)  # fmt: skip
+def test_a_neighbour_is_told_in_cases_of_a_thousand(
+    in_range: float, censored: float | None, says: str
+) -> None:
+    told = change(in_range, censored)
+    assert told.startswith("Against **balanced** (tau 0.21), **safety_first** (tau 0.45)")
+    assert says in told
+
+
+def test_the_frozen_point_is_said_first_and_an_unavailable_one_says_what_it_needs(
+    points: dict[str, Any],
+) -> None:
+    note = words.points_note(points)
+    second = note.split("\n\n")[1]
+    assert second == (
+        "**Frozen: safety_first, tau 0.3**; answers from there up to 0.6 are marked as gray."
+    )
+    assert (
+        "- **accuracy_first** answers the fewest cases of all taus with `fn_in` certified at"
+        in note
+    )
+    assert note.split("\n\n")[2].startswith("On the evaluation cases it answers ")
+    assert "; `fp_cens` is certified at " in note.split("\n\n")[2]
+    assert "**unavailable**: no tau meets the target" in note
+    assert "- **accuracy_first**, fn_in: about 1,200 such cases would be needed." in note
+    assert "- **balanced** bounds nothing: its rates are estimates only." in note
+    assert "\n- Against **balanced** (tau 0.08), **own** (tau 0.08) answers the same" in note
+    assert words.summary_lines(points)[-1].startswith("Frozen: safety_first, tau 0.3")
+
+
+def test_nothing_frozen_is_said_with_its_reason(found: GateScores) -> None:
+    points = made.points(found, TAUS, "accuracy_first")
+    assert "**Nothing is frozen.** accuracy_first: no tau meets the target" in words.points_note(
+        points
+    )
+    assert not [line for line in words.summary_lines(points) if line.startswith("Frozen")]
+
+
+def test_a_gauge_that_accepts_low_scores_is_told_in_its_own_direction() -> None:
+    found = made.scores(accept="low")
+    sweep = made.sweep(found)
+    points = made.points(found, {"balanced": -10.0, "safety_first": -5.0}, "safety_first")
+    for note in (words.sweep_note(sweep, points), words.points_note(points)):
+        assert "A score > tau is no answer" in note
+        assert "score <" not in note
+    assert "**Frozen: safety_first, tau 5**" in words.points_note(points)
+
+
+def test_rows_without_groups_are_a_limit_that_is_said(points: dict[str, Any]) -> None:
+    assert "**No groups are given**" in words.points_note(points)
+    grouped = {**points, "split": {"by": "group"}}
+    assert "No groups" not in words.points_note(grouped)
+
+
+def test_identities_that_nobody_stated_are_named_as_a_gap(sweep: dict[str, Any]) -> None:
+    told = words.rerun_words(sweep["provenance"])
+    assert "| model family | rational |" in told
+    assert "**Not stated: model (tree hash), preprocessing.**" in told
+    whole = {**sweep["provenance"], "identity": dict.fromkeys(words.IDENTITY, "x")}
+    assert "Not stated" not in words.rerun_words(whole)
+
+
+def test_the_table_is_short_and_keeps_ends_and_points(
+    sweep: dict[str, Any], points: dict[str, Any]
+) -> None:
+    curves = sweep["curves"]
+    pins = words.pinned(points)
+    kept = words.readable(curves, pins.values())
+    assert len(kept) <= words.MAX_ROWS
+    assert (kept[0], kept[-1]) == (0, len(curves["taus"]) - 1)
+    shown = [curves["bottom_rate"][at] for at in kept]
+    assert max(b - a for a, b in pairwise(shown)) < 0.1
+    assert words.readable({"taus": [1.0, 2.0], "bottom_rate": [0, 1]}, [2.0]) == [0, 1]
+    exact = {key: [*values[:99], values[99], *values[100:]] for key, values in curves.items()}
+    exact["taus"][99] = pins["safety_first"]
+    note = words.sweep_note({**sweep, "curves": exact}, points)
+    assert "| 0.3 | **safety_first** |" in note
+
+
+def test_rates_of_nothing_are_undefined_and_said_so(
+    sweep: dict[str, Any], points: dict[str, Any]
+) -> None:
+    empty = {**sweep["distribution"]["censored"], "n": 0, "faults": 0}
+    nothing = {**sweep["curves"], "fp_cens": [None] * len(sweep["curves"]["taus"])}
+    told = {
+        **sweep,
+        "curves": nothing,
+        "distribution": {**sweep["distribution"], "censored": empty},
+    }
+    note = words.sweep_note(told)
+    assert "None is out of range (censored): what is a share of them is undefined." in note
+    assert " undefined |" in note
+    points["points"]["safety_first"]["evaluation"]["fp_cens"]["rate"] = None
+    assert "undefined" in words.summary_lines(points)[1]
+
+
+def test_a_name_from_a_file_stays_text(sweep: dict[str, Any]) -> None:
+    gauge = {**sweep["provenance"]["gauge"], "head": "q | *x*\n# no"}
+    note = words.sweep_note({**sweep, "provenance": {**sweep["provenance"], "gauge": gauge}})
+    assert "# no" not in note.splitlines()
+    assert "q \\| \\*x\\*" in note
+
+
+def test_tables_hold_what_the_reports_hold(sweep: dict[str, Any], points: dict[str, Any]) -> None:
+    table = summary.point_table(points)
+    assert table["point"].to_list() == list(TAUS)
+    assert table.filter(table["status"] == "unavailable")["tau"].to_list() == [None]
+    assert table["bounds"][0].startswith("fp_cens 0.0")
+    assert summary.change_table(points).height == 2
+    swept = summary.sweep_table(sweep, points)
+    assert swept.height <= words.MAX_ROWS
+    assert swept["fn_in"].null_count() == 0
