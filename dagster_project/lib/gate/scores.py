@@ -69,7 +69,7 @@ class GateScores:
     direction : None where the file has none.
     gauge, identity : as recorded; see ``gauge``.
     source : plain JSON on where the rows come from: ``sha256`` of the file, ``rows``, ``dtype``,
-        ``columns``, ``infinite`` and ``nan`` (counts), ``groups``.
+        ``columns``, ``infinite`` and ``nan`` (counts), ``groups``, ``calibration_share``.
     """
 
     score: npt.NDArray[Any]
@@ -195,6 +195,7 @@ def make_scores(
             "infinite": int(np.isinf(score).sum()),
             "flagged_faults": int(flagged.sum()),
             "groups": None if group is None else n_groups,
+            "calibration_share": config.split.calibration,
         },
     )
 

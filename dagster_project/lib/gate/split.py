@@ -41,24 +41,35 @@ def calibration_rows(
     if groups is not None:
         return in_first(groups, share)
     limit = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
-    return mixed(np.arange(n, dtype=np.uint64)) < limit
+    return mixed(np.arange(n)) < limit
 
 
-def mixed(number: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's finaliser of whole numbers: fixed, and without order."""
-    z = (number + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+def mixed(number: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """(N,) SplitMix64's output for row numbers: fixed, and without order.
+
+    >>> hex(int(mixed(np.array([0]))[0]))
+    '0xe220a8397b1dcdaf'
+    """
+    z = (number.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     found: npt.NDArray[np.uint64] = z ^ (z >> np.uint64(31))
     return found
 
 
-def recipe(scores: GateScores, share: float) -> dict[str, Any]:
-    """The division as plain JSON: how it was made, and what came of it."""
+def recipe(scores: GateScores) -> dict[str, Any]:
+    """The division as plain JSON: how it was made, and what came of it.
+
+    Returns
+    -------
+    ``method`` (a row without a group counts as a group of its own), ``calibration_share`` as asked
+    for; for ``calibration`` and ``evaluation`` the ``rows``, those ``in_range`` and ``censored``,
+    and ``groups`` (null where there are none).
+    """
     sides = {"calibration": scores.first, "evaluation": ~scores.first}
     return {
         "method": BY_ROW if scores.group is None else BY_GROUP,
-        "calibration_share": share,
+        "calibration_share": scores.source["calibration_share"],
         **{
             name: {
                 "rows": int(side.sum()),
