@@ -114,6 +114,7 @@ def points(found: GateScores, taus: Mapping[str, float | None], freeze: str) -> 
         "models": None,
         "gauge": found.gauge.model_dump(),
         "identity": found.identity.model_dump(),
+        "groups": None,
         "freeze": {"point": freeze, "frozen": frozen,
                    "reason": None if frozen else made[freeze]["reason"]},
     }  # fmt: skip

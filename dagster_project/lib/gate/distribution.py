@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagster_project.lib.gate.gauge import shown
+from dagster_project.lib.gate.gauge import sign_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,7 +36,7 @@ def distribution(scores: GateScores) -> dict[str, Any]:
     too; empty where every row is a fault), and for ``in_range`` and ``censored`` each ``counts``
     (B,), ``below`` and ``above`` (the edges), ``faults`` and ``n``: all rows of the kind.
     """
-    own = shown(scores.score, scores.gauge)
+    own = scores.score if sign_of(scores.gauge) > 0 else -scores.score
     scale, edges = _edges(own[~scores.fault])
     kinds = {"in_range": scores.in_range, "censored": ~scores.in_range}
     return {

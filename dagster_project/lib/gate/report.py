@@ -103,20 +103,21 @@ def sweep_report(
     -------
     ``curves`` of ``sweep.curves`` over all rows; ``evaluation_curves``: the same at these taus,
     over the rows that judge; ``distribution`` of ``distribution.distribution``; ``provenance`` of
-    ``sweep.provenance`` with the numbers of ``taus`` and ``taus_written``.
+    ``sweep.provenance``.
     """
-    pinned_here = gauge.shown(np.array(pins, dtype=np.float64), scores.gauge)
+    sign = gauge.sign_of(scores.gauge)
+    pinned_here = sign * np.array(pins, dtype=np.float64)
     taus = np.unique(np.append(sweep.taus_of(scores, config.taus), pinned_here))
     curves = sweep.curves(sweep.sweep(scores, taus), scores.gauge, pins=pinned_here)
-    kept = np.unique(gauge.shown(np.array(curves["taus"], dtype=np.float64), scores.gauge))
+    kept = np.unique(sign * np.array(curves["taus"], dtype=np.float64))
     judged = sweep.sweep(scores, kept, where=~scores.first)
     return _plain(
         {
             "curves": curves,
             "evaluation_curves": sweep.curves(judged, scores.gauge),
             "distribution": distribution(scores),
-            "provenance": sweep.provenance(scores, config)
-            | {"taus": int(taus.size), "taus_written": len(curves["taus"])},
+            "provenance": sweep.provenance(scores, config, n_taus=taus.size)
+            | {"taus_written": len(curves["taus"])},
         }
     )
 
@@ -126,8 +127,9 @@ def points_report(scores: GateScores, config: GateConfig) -> dict[str, Any]:
 
     Returns
     -------
-    As there, with ``gauge``, ``identity`` and ``freeze``: ``point``, ``frozen`` and, where it is
-    not backed and so cannot be frozen, the ``reason``.
+    As there, with ``gauge``, ``identity``, the number of ``groups`` (null: none are given) and
+    ``freeze``: ``point``, ``frozen`` and, where it is not backed and so cannot be frozen, the
+    ``reason``.
     """
     found = points.operating_points(scores, config)
     point = found["points"][config.freeze]
@@ -136,6 +138,7 @@ def points_report(scores: GateScores, config: GateConfig) -> dict[str, Any]:
             **found,
             "gauge": scores.gauge.model_dump(mode="json"),
             "identity": scores.identity.model_dump(mode="json"),
+            "groups": None if scores.group is None else scores.n_groups,
             "freeze": {
                 "point": config.freeze,
                 "frozen": point["status"] == "backed",

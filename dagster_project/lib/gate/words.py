@@ -424,7 +424,7 @@ def _picked(name: str, of: Report) -> str:
 
 
 def _limits(points: Report) -> str:
-    if points["split"]["by"] == "group":
+    if points["groups"] is not None:
         return LIMITS
     return (
         "- **No groups are given**: every row counts as independent. Several of one patient make "

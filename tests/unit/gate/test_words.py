@@ -99,7 +99,7 @@ def test_a_gauge_that_accepts_low_scores_is_told_in_its_own_direction() -> None:
 
 def test_rows_without_groups_are_a_limit_that_is_said(points: dict[str, Any]) -> None:
     assert "**No groups are given**" in words.points_note(points)
-    grouped = {**points, "split": {"by": "group"}}
+    grouped = {**points, "groups": 7}
     assert "No groups" not in words.points_note(grouped)
 
 
