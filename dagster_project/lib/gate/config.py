@@ -204,6 +204,9 @@ _PARTS = (
     Rule, Recipe, GrayZone,
 )  # fmt: skip
 
+_TAGS = ("literal['distinct']", "Quantiles", "tuple[float, ...]")
+"""What pydantic calls the three kinds of taus; no keys."""
+
 
 def rules_of(config: GateConfig) -> dict[str, Rule]:
     """Every operating point by name, presets first, each as a rule of the common grammar.
@@ -258,7 +261,8 @@ def parse_config(value: object, name: str = "gate configuration") -> GateConfig:
     try:
         config = GateConfig.model_validate_json(canonical_json(value), strict=True)
     except ValidationError as error:
-        raise InputError(f"{name}: {faults(error, 'the configuration', _PARTS)}") from None
+        told = faults(error, "the configuration", _PARTS, hidden=_TAGS)
+        raise InputError(f"{name}: {told}") from None
     except ValueError as error:
         raise InputError(f"{name}: not JSON ({error}); see {DOCS}") from None
     taken = [rule for rule in config.points.rules if rule in (*PRESETS, RECIPE)]

@@ -80,7 +80,7 @@ def recipe_tau(scores: GateScores, recipe: Recipe) -> float | None:
     found = scores.score[rows]
     if not found.size:
         return None
-    place = math.floor(recipe.quantile * (found.size - 1))
+    place = math.floor(round(recipe.quantile * (found.size - 1), 9))  # 0.29 x 100 is 28.999...
     return float(np.partition(found, place)[place])
 
 

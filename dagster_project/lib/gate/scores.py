@@ -69,7 +69,8 @@ class GateScores:
     direction : None where the file has none.
     gauge, identity : as recorded; see ``gauge``.
     source : plain JSON on where the rows come from: ``sha256`` of the file, ``rows``, ``dtype``,
-        ``columns``, ``infinite`` and ``nan`` (counts), ``groups``, ``calibration_share``.
+        ``columns``, ``infinite`` and ``nan`` (counts), ``groups``, ``rows_without_group`` (of a
+        file with groups), ``calibration_share``.
     """
 
     score: npt.NDArray[Any]
@@ -127,6 +128,8 @@ def read_scores(path: Path, config: GateConfig) -> GateScores:
         name=name,
     )
     found.source.update(sha256=sha256_file(path), columns=sorted(has))
+    if groups is not None:
+        found.source["rows_without_group"] = int(groups.str.starts_with("row:").sum())
     return found
 
 

@@ -48,7 +48,7 @@ def points_of(
     }
     return {
         "points": {"safety_first": point},
-        "split": split.recipe(scores, 0.5),
+        "split": split.recipe(scores),
         "terms": {"delta": 0.05},
     }
 
@@ -88,7 +88,7 @@ def test_a_backed_point_is_frozen_with_all_that_it_was_chosen_on(frozen: dict[st
     assert found.identity.model_family == "rational"
     assert found.point.name == "safety_first"
     assert frozen["scores"] == {"sha256": "ab" * 32, **scores.source}
-    assert frozen["split"] == split.recipe(scores, 0.5)
+    assert frozen["split"] == split.recipe(scores)
     assert found.config_sha256 == config_sha256(config)
     assert frozen["code"] == environment()["code"]
     assert found.packages["numpy"] == np.__version__
