@@ -10,7 +10,7 @@ nothing to show for itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -41,7 +41,10 @@ class _Part(BaseModel):
 
 
 class Point(_Part):
-    """The operating point that was frozen, as ``points.operating_points`` backs it."""
+    """The operating point that was frozen, as ``points.operating_points`` backs it.
+
+    ``no_gray_zone``: why a gray zone that was configured is empty here; null where it is not.
+    """
 
     name: str
     rule: dict[str, Any]
@@ -49,6 +52,7 @@ class Point(_Part):
     bounds: dict[str, Any]
     calibration: dict[str, Any]
     evaluation: dict[str, Any]
+    no_gray_zone: str | None = None
 
 
 class Scores(BaseModel):
@@ -100,6 +104,10 @@ class Bundle(_Part):
         """Which scores get an answer."""
         return self.gauge.accept
 
+    def as_json(self) -> dict[str, Any]:
+        """The object that it was read from, to the last key."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.use_gap != (self.tau_train is not None):
@@ -144,7 +152,7 @@ def freeze(points: Mapping[str, Any], scores: GateScores, config: GateConfig) ->
     point = points["points"][config.freeze]
     if point["status"] != "backed":
         raise RefusedError(f"{config.freeze} is {point['status']}: {point['reason']}")
-    kept = ("rule", "certified", "bounds", "calibration", "evaluation")
+    kept = ("rule", "certified", "bounds", "calibration", "evaluation", "no_gray_zone")
     made = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -154,9 +162,8 @@ def freeze(points: Mapping[str, Any], scores: GateScores, config: GateConfig) ->
         "gauge": scores.gauge.model_dump(mode="json"),
         "identity": scores.identity.model_dump(mode="json"),
         "relabel": None if config.relabel is None else config.relabel.model_dump(mode="json"),
-        "point": {"name": config.freeze, **{key: point[key] for key in kept}},
-        "terms": points["terms"],
-        "split": points["split"],
+        "point": {"name": config.freeze, **_present(point, kept)},
+        **_present(points, ("terms", "split")),
         "scores": {"sha256": None, **scores.source},
         "config": config.model_dump(mode="json"),
         "config_sha256": config_sha256(config),
@@ -242,6 +249,11 @@ def content_sha256(value: Mapping[str, Any]) -> str:
     """sha256 of all of a bundle but this hash itself, as canonical JSON."""
     rest = {key: part for key, part in value.items() if key != "content_sha256"}
     return sha256_bytes(canonical_json(rest).encode())
+
+
+def _present(value: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Those keys that are there: what is missing is for :func:`parse_bundle` to name."""
+    return {key: value[key] for key in keys if key in value}
 
 
 def _sealed(made: Mapping[str, Any]) -> dict[str, Any]:
