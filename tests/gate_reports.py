@@ -33,7 +33,7 @@ def scores(n: int = 4000, *, accept: str = "high", seed: int = 0) -> GateScores:
         direction=None,
         gauge=gauge,
         identity=Identity(model_family="rational", dataset="made up"),
-        source={"rows": n, "dtype": "float64"},
+        source={"rows": n, "dtype": "float64", "calibration_share": 0.5},
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from dagster_project.lib.evidence.rows import hash_numbers
 from dagster_project.lib.gate.config import GateConfig, Gauge
 from dagster_project.lib.gate.scores import Direction, GateScores, make_scores
 
@@ -31,14 +32,15 @@ def rows(
     **options: Any,
 ) -> GateScores:
     """Scores of a notebook; ``first``: which rows calibrate, instead of the division by hash."""
-    made = make_scores(
-        np.array(score, dtype=np.float64),
-        np.array(in_range, dtype=bool),
-        config,
-        group=None if group is None else pl.Series(group),
-        **options,
-    )
-    return made if first is None else replace(made, first=np.array(first, dtype=bool))
+    names = None if group is None else pl.Series(group)
+    arrays = np.array(score, dtype=np.float64), np.array(in_range, dtype=bool)
+    if first is None:
+        return make_scores(*arrays, config, group=names, **options)
+    made = replace(make_scores(*arrays, config, **options), first=np.array(first, dtype=bool))
+    if names is None:
+        return made
+    numbers, n_groups = hash_numbers(names)
+    return replace(made, group=numbers, n_groups=n_groups)
 
 
 def judged_twice(

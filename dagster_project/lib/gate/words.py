@@ -183,9 +183,14 @@ def change_words(row: Report, taus: Mapping[str, float]) -> str:
         return f"{said} answers the same cases."
     fewer = good + bad < 0
     could = "could have been answered" if fewer else "should be answered"
-    were = "were out of range" if fewer else "are out of range and should not be"
     digits = _digits(good, bad)
     parts = [round(abs(part), digits) for part in (good, bad)]
+    one_bad = parts[1] == 1
+    were = (
+        f"{'was' if one_bad else 'were'} out of range"
+        if fewer
+        else f"{'is' if one_bad else 'are'} out of range and should not be"
+    )
     return (
         f"{said} answers {sum(parts):.{digits}f} {'fewer' if fewer else 'more'} of 1,000 cases: "
         f"{parts[0]:.{digits}f} of them {could}, {parts[1]:.{digits}f} {were}."

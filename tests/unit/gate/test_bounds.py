@@ -186,7 +186,7 @@ def test_rows_needed_is_never_at_a_rate_above_the_target_and_enough_below() -> N
     scores = world(600)
     one = bound(scores, "fp_cens", 0.25, level=0.05, terms=ONE)
     assert one.at(0.2, certified=False)["rows_needed"] == "never"
-    looked = one.at(2.0, certified=False)
+    looked = one.at(1.5, certified=False)
     needed, rate = looked["rows_needed"], looked["observed"]
     # power of the binomial test itself, at that number and that rate
     n = np.arange(needed + 1)

@@ -13,10 +13,11 @@ from dagster_project.lib import sums
 from dagster_project.lib.environment import environment
 from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.lib.gate import bundle, split
-from dagster_project.lib.gate.apply import apply_gate
+from dagster_project.lib.gate.apply import FAULT, MIXED, SEMANTIC, apply_gate
 from dagster_project.lib.gate.config import GateConfig, config_sha256, parse_config
 from dagster_project.lib.gate.gray_zone import rates
 from dagster_project.lib.gate.scores import GateScores, make_scores
+from dagster_project.lib.gate.sweep import sweep, taus_of
 
 
 def config_of(accept: str = "high", **more: Any) -> GateConfig:
@@ -266,3 +267,25 @@ def test_metadata_changed_with_its_own_hash_is_seen_by_the_folder(
     (folder / "metadata.json").write_bytes(sums.json_bytes(resealed(made, tau_infer=0.2)))
     with pytest.raises(InputError, match=r"metadata\.json: its content is not what was released"):
         bundle.read_bundle(folder)
+
+
+@pytest.mark.parametrize("accept", ["high", "low"])
+def test_served_rows_are_the_rows_that_were_swept(accept: str) -> None:
+    rng = np.random.default_rng(5)
+    config = config_of(accept)
+    values = rng.integers(0, 12, 300).astype(np.float32) / 8  # ties everywhere
+    values[::40] = np.nan
+    flags = rng.random(300) < 0.1
+    scores = make_scores(values, rng.random(300) < 0.7, config, fault=flags)
+    tau, train = (0.5, 1.0) if accept == "high" else (1.0, 0.5)
+    made = bundle.parse_bundle(
+        bundle.freeze(points_of(scores, tau=tau, train=train), scores, config)
+    )
+    applied = apply_gate(values, made, fault=flags)
+    swept = sweep(scores, taus_of(scores, (tau,)))
+    assert applied.bottom_mask.sum() == (swept.bottom_in + swept.bottom_cens)[0]
+    assert (applied.provenance >= SEMANTIC).sum() == swept.semantic[0]
+    assert np.isin(applied.provenance, (FAULT, MIXED)).sum() == swept.n_fault
+    watched = rates(values, made, fault=flags)
+    assert watched["gap_rate"] == applied.gap_mask.mean()
+    assert watched["bottom_rate"] == applied.bottom_mask.mean()
