@@ -115,7 +115,7 @@ def gate_sweep(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[Sto
         data_version=dg.DataVersion(digest(swept)),
         metadata={
             **_told(scores),
-            "taus": swept["provenance"]["taus"],
+            "taus_written": curves.height,
             "no_answer": words.no_answer(swept["provenance"]["gauge"]),
             "sweep": show.table(summary.sweep_table(swept)),
             **_note(publish.SWEEP_NOTE, words.sweep_note(swept), publish.SWEEP, swept, settings),

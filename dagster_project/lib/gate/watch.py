@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.gate.config import Identity
 from dagster_project.lib.gate.gauge import check_same, reasons_to_rerun, unstated
@@ -46,7 +48,7 @@ def watched(path: Path, bundle: Bundle, stated: GateConfig | None = None) -> dic
     """
     found = read_unlabelled(path)
     gauge = _gauge(found, bundle, stated, path.name)
-    if bundle.gauge.magnitude == "abs" and (found.score < 0).any():
+    if bundle.gauge.magnitude == "abs" and (np.isfinite(found.score) & (found.score < 0)).any():
         raise InputError(
             f"{path.name}, column score: a score is negative, and the bundle's magnitude is abs; "
             "take absolute values"
