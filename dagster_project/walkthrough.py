@@ -462,10 +462,13 @@ def _gate_lines(stage: Stage) -> list[str]:
     answered, missed, slips = (
         _percent(point["evaluation"][key]["rate"]) for key in ("accept_rate", "fn_in", "fp_cens")
     )
+    said = (
+        f"{answered} answered; no answer to {missed} of those in range; an answer to {slips} of "
+        f"those out of range, {_percent(point['bounds']['fp_cens']['upper'])} at most (certified)"
+    )
     return [
         f"a gate on synthetic |Q| scores: {name}, no answer below {point['tau']:.3g}",
-        f"  {answered} answered; without an answer {missed} of those in range, answered {slips} of "
-        f"those out of range (at most {_percent(point['bounds']['fp_cens']['upper'])}, certified)",
+        *textwrap.wrap(said, 92, initial_indent="  ", subsequent_indent="    "),
     ]
 
 

@@ -35,6 +35,9 @@ FOLDER = "gate"
 OWNERS = ["team:data-science"]
 AGAIN = "run gate_job"
 CONTENT_TAG = "dagster/data_version"
+READ_TAG = f"dagster/input_data_version/{SCORES}"
+"""On a materialization: which content it is of. Dagster sets it to the newest observation; the file
+may be newer than that, so each asset says what it read."""
 
 SPEC = dg.AssetSpec(
     SCORES,
@@ -91,15 +94,15 @@ def gate_scores_sensor(
             context.update_cursor(f"{stamp} {sha256}")
         if sha256 == _newest(context.instance):
             return dg.SkipReason("the scores are those of the newest observation")
-        sha256, metadata = _seen(settings)
+        return dg.SensorResult(asset_events=[_observation(settings)])
     except (InputError, OSError) as error:
         return dg.SkipReason(str(error))
-    seen = dg.AssetObservation(SCORES, metadata=metadata, tags={CONTENT_TAG: sha256})
-    return dg.SensorResult(asset_events=[seen])
 
 
 @dg.asset(group_name="gate", kinds={"numpy"}, owners=OWNERS, code_version="1", deps=[SCORES])
-def gate_sweep(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[StoredTable]:
+def gate_sweep(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.MaterializeResult[StoredTable]:
     """What every threshold would do: no answer in range, answers out of range, faults."""
     import polars as pl
 
@@ -107,12 +110,15 @@ def gate_sweep(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[Sto
 
     config = _config(settings)
     scores = _scores(settings, config)
+    if scores.source["sha256"] != _newest(context.instance):
+        context.log_event(_observation(settings))
     swept = report.sweep_report(scores, config)
     curves = pl.DataFrame(swept["curves"], dict.fromkeys(swept["curves"], pl.Float64))
     drawn = {"tau_sweep": pictures.sweep_png, "score_distribution": pictures.distribution_png}
     return dg.MaterializeResult(
         value=StoredTable.of(curves, _carried(scores, config)),
         data_version=dg.DataVersion(digest(swept)),
+        tags={READ_TAG: scores.source["sha256"]},
         metadata={
             **_told(scores),
             "taus_written": curves.height,
@@ -142,6 +148,7 @@ def gate_operating_points(
     return dg.MaterializeResult(
         value=StoredTable.of(points, {**_carried(scores, chosen), "points": _in_order(found)}),
         data_version=dg.DataVersion(digest([found, _carried(scores, chosen)])),
+        tags={READ_TAG: scores.source["sha256"]},
         metadata={
             **_told(scores),
             **_headline(found),
@@ -231,6 +238,7 @@ def gate_bundle(
     return dg.MaterializeResult(
         value=StoredTable.of(listed, {"scores_sha256": frozen["scores"]["sha256"]}),
         data_version=dg.DataVersion(folder.name),
+        tags={READ_TAG: scores.source["sha256"]},
         metadata={
             **_headline(found),
             "point": frozen["point"]["name"],
@@ -260,6 +268,7 @@ def gate_monitoring(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResul
     return dg.MaterializeResult(
         value=StoredTable.of(pl.DataFrame([{"n": seen["n"], **rates}]), _why_again(seen)),
         data_version=dg.DataVersion(digest([seen, frozen.content_sha256])),
+        tags=None if settings.gate_live_scores else {READ_TAG: seen["sha256"]},
         metadata={
             **show.scalars(rates),
             "rows": seen["n"],
@@ -429,6 +438,11 @@ def _seen(settings: Settings) -> tuple[str, dict[str, Any]]:
         },
         "file": dg.MetadataValue.path(_scores_file(settings)),
     }
+
+
+def _observation(settings: Settings) -> dg.AssetObservation:
+    sha256, metadata = _seen(settings)
+    return dg.AssetObservation(SCORES, metadata=metadata, tags={CONTENT_TAG: sha256})
 
 
 def _stamp(path: "Path") -> str:

@@ -62,7 +62,7 @@ would skip it where the train side fails; the scorecard and the roll-up. So a fa
 skips nothing of :data:`REFIT`, and a process that dies in the last turn has made all of it.
 """
 
-GATE = ("gate_scores", "gate_sweep", "gate_operating_points", "gate_bundle")
+GATE = ("gate_sweep", "gate_operating_points", "gate_bundle")
 """Made of scores that somebody brings, not of the dataset: none of them joins a refit."""
 
 ROLLUP_CHECKS = [dg.AssetCheckKey(dg.AssetKey("rollup_evaluation"), "rollup_certified")]

@@ -39,7 +39,7 @@ CONFIG: dict[str, Any] = {
     "points": {"rules": {"impossible": {"choose": "smallest", "bound": {"fp_cens": 0.0}}}},
     "gray_zone": {"multiple": 2.0},
 }
-MADE = jobs.GATE[1:]
+MADE = jobs.GATE
 
 
 def write_scores(
@@ -173,6 +173,21 @@ def test_new_content_makes_the_sweep_stale_and_equal_content_does_not(gated: Har
     assert run(gated).success
     assert unsynced(gated) == []
     assert isinstance(tick(gated), str)
+
+
+def test_content_that_nobody_observed_before_it_was_read_leaves_nothing_stale(
+    gated: Harness,
+) -> None:
+    tick(gated)
+    write_scores(scores_of(gated), seed=1)
+    assert run(gated).success
+    assert unsynced(gated) == []
+    assert tick(gated) == "the scores are those of the newest observation"
+    write_scores(scores_of(gated))
+    observe = gated.definitions.resolve_implicit_global_asset_job_def()
+    button = observe.get_subset(asset_selection={dg.AssetKey("gate_scores")})
+    assert button.execute_in_process(instance=gated.instance).success
+    assert unsynced(gated) == [*MADE]
 
 
 def test_a_change_that_was_seen_and_not_recorded_is_told_by_the_next_tick(gated: Harness) -> None:
