@@ -9,7 +9,8 @@ is a fault. N = rows, P = groups.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,30 +108,96 @@ def read_scores(path: Path, config: GateConfig) -> GateScores:
         File, row or column, and the mend; a gauge that is not the configured one.
     """
     name = path.name
-    stamp = _stamp(path)
-    schema = tables.read_schema(path)
-    tables.require_columns(name, schema.names, REQUIRED)
-    recorded, stated = recorded_in(tables.metadata_of(schema.empty_table()), name=name)
-    check_recorded(recorded, config, name=name)
-    has = {column for column in (*REQUIRED, *OPTIONAL) if column in schema.names}
-    score = _score(path)
-    if not score.size:
-        raise InputError(f"{name}: no row; a threshold is chosen on scores")
-    in_range = _flags(path, "in_range")
-    found = make_scores(
-        score,
-        in_range,
-        config,
-        fault=_flags(path, "fault") if "fault" in has else None,
-        group=_text(path, "group") if "group" in has else None,
-        direction=_direction(path, has, in_range, config.directions),
-        identity=joined(stated, config.identity, name=name),
-        name=name,
-    )
-    found.source.update(sha256=sha256_file(path), columns=sorted(has))
-    if _stamp(path) != stamp:  # else the hash may be of other rows than these
-        raise InputError(f"{name}: it was replaced while it was read; run again")
+    with _unchanged(path) as sha256:
+        schema = tables.read_schema(path)
+        tables.require_columns(name, schema.names, REQUIRED)
+        recorded, stated = recorded_in(tables.metadata_of(schema.empty_table()), name=name)
+        check_recorded(recorded, config, name=name)
+        has = {column for column in (*REQUIRED, *OPTIONAL) if column in schema.names}
+        score, in_range = _score(path), _flags(path, "in_range")
+        if not score.size:
+            raise InputError(f"{name}: no row; a threshold is chosen on scores")
+        found = make_scores(
+            score,
+            in_range,
+            config,
+            fault=_flags(path, "fault") if "fault" in has else None,
+            group=_text(path, "group") if "group" in has else None,
+            direction=_direction(path, has, in_range, config.directions),
+            identity=joined(stated, config.identity, name=name),
+            name=name,
+        )
+    found.source.update(sha256=sha256, columns=sorted(has))
     return found
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Scores of cases of which nothing is known yet, as a model in service gives them.
+
+    Attributes
+    ----------
+    score : (N,) float32 or float64, in the file's own units. fault : (N,) bool, flagged by the
+        file; what is not finite is not added. gauge, identity : as the file records them, or None.
+    sha256 : of the file.
+    """
+
+    score: npt.NDArray[Any]
+    fault: Bools
+    gauge: Gauge | None
+    identity: Identity | None
+    sha256: str
+
+
+def read_unlabelled(path: Path) -> Unlabelled:
+    """``score`` and, where it is there, ``fault`` of a parquet file; labels are not looked at.
+
+    Raises
+    ------
+    InputError
+        File, row or column, and the mend; no row.
+    """
+    name = path.name
+    with _unchanged(path) as sha256:
+        schema = tables.read_schema(path)
+        tables.require_columns(name, schema.names, ["score"])
+        score = _score(path)
+        if not score.size:
+            raise InputError(f"{name}: no row; rates are of scores")
+        flagged = "fault" in schema.names
+        fault = _flags(path, "fault") if flagged else np.zeros(score.size, dtype=bool)
+    recorded, stated = recorded_in(tables.metadata_of(schema.empty_table()), name=name)
+    return Unlabelled(score, fault, recorded, stated, sha256)
+
+
+def observe(path: Path) -> dict[str, Any]:
+    """What tells one scores file from another, without reading its scores.
+
+    Returns
+    -------
+    ``sha256`` of the content, ``rows``, ``in_range``, ``censored``, ``gauge`` and ``identity``
+    (as the file records them, plain JSON, or null).
+
+    Raises
+    ------
+    InputError
+        No such file, no parquet, no bool column ``in_range``.
+    """
+    name = path.name
+    with _unchanged(path) as sha256:
+        schema = tables.read_schema(path)
+        tables.require_columns(name, schema.names, ["in_range"])
+        in_range = _flags(path, "in_range")
+    inside = int(in_range.sum())
+    gauge, identity = recorded_in(tables.metadata_of(schema.empty_table()), name=name)
+    return {
+        "sha256": sha256,
+        "rows": in_range.size,
+        "in_range": inside,
+        "censored": in_range.size - inside,
+        "gauge": gauge and gauge.model_dump(mode="json"),
+        "identity": identity and identity.model_dump(mode="json"),
+    }
 
 
 def make_scores(
@@ -204,9 +271,13 @@ def make_scores(
     )
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = tables.existing(path, "scores file").stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+@contextmanager
+def _unchanged(path: Path) -> Iterator[str]:
+    """The sha256 of a file, which is of the very bytes that are read within."""
+    before = sha256_file(tables.existing(path, "scores file"))
+    yield before
+    if sha256_file(path) != before:
+        raise InputError(f"{path.name}: changed while it was read; run it again once it is written")
 
 
 def _column(path: Path, column: str) -> pa.ChunkedArray:
