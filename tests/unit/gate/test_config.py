@@ -58,6 +58,7 @@ def test_presets_and_a_user_s_rule_are_of_one_grammar() -> None:
         pytest.param(
             {"gauge": {**GAUGE, "head": "a\n| b"}}, "gauge.head: .*one line", id="two_lines"
         ),
+        pytest.param({"gauge": {**GAUGE, "head": "q "}}, "gauge.head: .*blanks", id="blank"),
         pytest.param({"gray_zone": {}}, "give tau_train or multiple", id="empty_gray_zone"),
         pytest.param({"gray_zone": {"multiple": 1}}, "greater than 1", id="no_multiple"),
         pytest.param({"certify": {"delta": 0}}, "greater than 0", id="no_delta"),
