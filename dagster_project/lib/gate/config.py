@@ -11,7 +11,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from dagster_project.lib.config_file import faults, read_config_json
 from dagster_project.lib.errors import InputError
@@ -77,6 +85,27 @@ class Quantiles(_Part):
     """Taus at ``n`` equally spaced quantiles of the scores, ties kept."""
 
     quantiles: int = Field(ge=2, le=100_000)
+
+
+def _kind_of_taus(value: object) -> str | None:
+    """A fault is told of the kind that was meant, not of all three."""
+    if isinstance(value, dict | Quantiles):
+        return "#quantiles"
+    if isinstance(value, list | tuple) and value:
+        return "#list"
+    return "#word" if value == "distinct" else None
+
+
+Taus = Annotated[
+    Annotated[Literal["distinct"], Tag("#word")]
+    | Annotated[Quantiles, Tag("#quantiles")]
+    | Annotated[tuple[Finite, ...], Tag("#list")],
+    Discriminator(
+        _kind_of_taus,
+        custom_error_type="taus",
+        custom_error_message='"distinct", {"quantiles": n} or a list of at least one number',
+    ),
+]
 
 
 class Split(_Part):
@@ -187,7 +216,7 @@ class GateConfig(_Part):
     gauge: Gauge
     identity: Identity = Identity()
     relabel: Relabel | None = None
-    taus: Literal["distinct"] | Quantiles | tuple[Finite, ...] = "distinct"
+    taus: Taus = "distinct"
     split: Split = Split()
     certify: Certify = Certify()
     cost: Cost = Cost()
@@ -204,8 +233,8 @@ _PARTS = (
     Rule, Recipe, GrayZone,
 )  # fmt: skip
 
-_TAGS = ("literal['distinct']", "Quantiles", "tuple[float, ...]")
-"""What pydantic calls the three kinds of taus; no keys."""
+_TAGS = ("#word", "#quantiles", "#list")
+"""Tags of the three kinds of taus; no keys."""
 
 
 def rules_of(config: GateConfig) -> dict[str, Rule]:

@@ -44,6 +44,21 @@ def test_presets_and_a_user_s_rule_are_of_one_grammar() -> None:
         pytest.param({"tau": 1}, "key tau: unknown, nearest taus", id="unknown_key"),
         pytest.param({"freeze": "best"}, "best is no operating point; known are", id="no_point"),
         pytest.param({"taus": [0.1, "0.2"]}, "got '0.2'", id="text_for_a_number"),
+        pytest.param(
+            {"taus": []},
+            r"json: key taus: got \[\], allowed: .*of at least one number$",
+            id="no_tau",
+        ),
+        pytest.param(
+            {"taus": {"quantiles": 1}},
+            "json: key taus.quantiles: got 1, allowed: greater than or equal to 2$",
+            id="one_quantile",
+        ),
+        pytest.param(
+            {"taus": 0.5},
+            r'json: key taus: got 0.5, allowed: "distinct", \{"quantiles": n\} or a list of at least one number$',
+            id="one_number_for_taus",
+        ),
         pytest.param({"gray_zone": {}}, "give tau_train or multiple", id="empty_gray_zone"),
         pytest.param({"gray_zone": {"multiple": 1}}, "greater than 1", id="no_multiple"),
         pytest.param({"certify": {"delta": 0}}, "greater than 0", id="no_delta"),
