@@ -109,15 +109,22 @@ def points(found: GateScores, taus: Mapping[str, float | None], freeze: str) -> 
         "points": made,
         "order": order,
         "neighbours": [neighbour(made, a, b) for a, b in pairwise(order)],
-        "split": {"by": "row", "calibration": 0.5},
+        "steps": [],
+        "split": {"by": "row", "calibration": 0.5, "evaluation": judged(found)},
         "terms": {"delta": 0.05},
         "models": None,
         "gauge": found.gauge.model_dump(),
         "identity": found.identity.model_dump(),
         "groups": None,
         "freeze": {"point": freeze, "frozen": frozen,
-                   "reason": None if frozen else made[freeze]["reason"]},
+                   "reason": None if frozen else f"{freeze} is unavailable: no tau is"},
     }  # fmt: skip
+
+
+def judged(found: GateScores) -> dict[str, int]:
+    """How many of each kind judge."""
+    inside = found.in_range[~found.first]
+    return {"in_range": int(inside.sum()), "censored": int((~inside).sum())}
 
 
 def bound(target: float, seen: float | None) -> dict[str, Any]:

@@ -81,7 +81,10 @@ def tradeoff_png(sweep: Report, points: Report) -> bytes:
         ylabel="fp_cens: answered, of those out of range",
     )
     figure.legend(loc="outside lower center", ncols=1, fontsize=8)
-    figure.suptitle(_title(sweep, "what is lost against what slips through"), fontsize=10)
+    judged = points["split"]["evaluation"]
+    title = _title(sweep, "what is lost against what slips through",
+                   (judged["in_range"], judged["censored"]))  # fmt: skip
+    figure.suptitle(title, fontsize=10)
     return house.png(figure)
 
 
@@ -145,9 +148,10 @@ def _trade_point(axes: Axes, points: Report, names: Sequence[str], marker: str) 
         for key, bound in point["bounds"].items():
             if not point["certified"] or bound["upper"] is None:
                 continue
-            told.append(f"{key} certified at {100 * bound['upper']:.1f} % or less (bar)")
             end = {"fn_in": ([x, bound["upper"]], [y, y], "|"),
                    "fp_cens": ([x, x], [y, bound["upper"]], "_")}.get(key)  # fmt: skip
+            bar = " (bar)" if end is not None else ""
+            told.append(f"{key} certified at {100 * bound['upper']:.1f} % or less{bar}")
             if end is not None:
                 axes.plot(end[0], end[1], color=colour, linewidth=1.2, linestyle=":")
                 axes.plot(end[0][1], end[1][1], end[2], color=colour, markersize=11)
@@ -283,11 +287,13 @@ def _axis_words(axes: Axes, gauge: Report, what: str = "tau") -> None:
     axes.set_xlabel(f"{what}: {unit} ({rule})")
 
 
-def _title(sweep: Report, what: str) -> str:
+def _title(sweep: Report, what: str, judged: tuple[int, int] | None = None) -> str:
+    """Of all cases, or of those that are ``judged`` (in range, out of it)."""
     found = sweep["distribution"]
-    n, censored = (found[key]["n"] for key in ("in_range", "censored"))
+    n, censored = judged or (found["in_range"]["n"], found["censored"]["n"])
+    kind = "cases" if judged is None else "evaluation cases"
     head = _short(sweep["provenance"]["gauge"]["head"])
-    return f"{head}: {what}\n{n:,} cases in range, {censored:,} out of range"
+    return f"{head}: {what}\n{n:,} {kind} in range, {censored:,} out of range"
 
 
 def _numbers(values: Sequence[float | None]) -> Floats:

@@ -33,7 +33,7 @@ IDENTITY = {
     "model_family": "model family",
     "model_tree_hash": "model (tree hash)",
     "preprocessing": "preprocessing",
-    "dataset": "data",
+    "dataset": "dataset",
 }
 LIMITS = """\
 - Whether a case is in range is taken from the file as it is; wrong marks make wrong rates.
@@ -105,8 +105,8 @@ def summary_lines(points: Report) -> list[str]:
                          f"{told}")  # fmt: skip
         else:
             lines.append(f"{name}: {_STATUS[point['status']].strip('*')} ({point['reason']})")
-    taus = pinned(points)
-    lines += [_plain(change_words(row, taus)) for row in points["neighbours"]]
+    lines += [_plain(told) for told in _compared(points)]
+    lines += [_plain(f"{name} among models: {told}") for name, told in _picks(points)]
     return [*lines, _plain(decision(points))]
 
 
@@ -120,7 +120,7 @@ def decision(points: Report) -> str:
     """Which point is frozen, in one sentence; or why none is."""
     freeze = points["freeze"]
     if not freeze["frozen"]:
-        return f"**Nothing is frozen.** {freeze['point']}: {cell(freeze['reason'])}"
+        return f"**Nothing is frozen**: {cell(freeze['reason'])}"
     point = points["points"][freeze["point"]]
     gray = point["tau_train"]
     marked = "" if gray is None else f"; {_grayly(points, point)} are marked as gray"
@@ -176,7 +176,11 @@ def change_words(row: Report, taus: Mapping[str, float]) -> str:
     """
     one, other = row["from"], row["to"]
     said = f"Against {_named(one, taus[one])}, {_named(other, taus[other])}"
-    good, bad = (row["per_1000"][f"answered_{kind}"] for kind in ("in_range", "censored"))
+    return _change(said, row["per_1000"])
+
+
+def _change(said: str, per_1000: Report) -> str:
+    good, bad = (per_1000[f"answered_{kind}"] for kind in ("in_range", "censored"))
     if good is None or bad is None:
         return f"{said}: what changes is undefined, there are no cases of one of the two kinds."
     if good == bad == 0:
@@ -185,6 +189,8 @@ def change_words(row: Report, taus: Mapping[str, float]) -> str:
     could = "could have been answered" if fewer else "should be answered"
     digits = _digits(good, bad)
     parts = [round(abs(part), digits) for part in (good, bad)]
+    if not any(parts):
+        return f"{said} changes less than {0.1**digits:.{digits}f} of 1,000 cases."
     one_bad = parts[1] == 1
     were = (
         f"{'was' if one_bad else 'were'} out of range"
@@ -230,7 +236,7 @@ def rerun_words(recorded: Report) -> str:
     known = [("head", gauge["head"]), ("magnitude", gauge["magnitude"]),
              ("normalisation", gauge["normalisation"])]  # fmt: skip
     known += [(words, identity[key]) for key, words in IDENTITY.items() if identity[key]]
-    gaps = [words for key, words in IDENTITY.items() if not identity[key]]
+    gaps = [f"`{key}`" for key in IDENTITY if not identity[key]]
     said = (
         "Sweep, choose and freeze again as soon as one of these is another one; scores that say so "
         "are refused by the frozen gate or reported:\n\n"
@@ -333,14 +339,31 @@ def _bold(points: Report, name: str) -> str:
 
 
 def _neighbours(points: Report) -> str:
-    taus = pinned(points)
-    lines = [f"- {change_words(row, taus)}" for row in points["neighbours"]]
+    lines = [f"- {told}" for told in _compared(points)]
     if not lines:
-        return "There is no second point with another threshold to compare with."
+        return "There is no threshold to compare with another."
     return "\n".join(lines) + (
         "\n\nPer 1,000 cases of a mix like that of the evaluation cases: where more or fewer are "
         "out of range, the two parts grow and shrink with them. Estimates, not bounds."
     )
+
+
+def _compared(points: Report) -> list[str]:
+    """Each point against its neighbour; points that all have one threshold, against the next tau.
+
+    How far the next tau is depends on the taus that were declared, so it is told only where no
+    point says more.
+    """
+    taus = pinned(points)
+    lines = [change_words(row, taus) for row in points["neighbours"]]
+    if len(set(taus.values())) != 1:
+        return lines
+    one = points["order"][0]
+    return lines + [
+        _change(f"Against {_named(one, step['tau'])}, the next tau, {number(step['to_tau'])},",
+                step["per_1000"])
+        for step in points["steps"] if step["from"] == one
+    ]  # fmt: skip
 
 
 def _evidence(points: Report) -> str:
@@ -415,17 +438,28 @@ def _models(points: Report) -> list[str]:
         "the first one given, whatever wins here.\n\n"
         + table(("model", "seed", "tau", *_SHOWN, ""), rows)
         + "\n\nBy purpose, on means over seeds, and not by any bound:\n\n"
-        + "\n".join(_picked(name, of) for name, of in found["choice"]["points"].items())
+        + "\n".join(f"- {name}: {told}" for name, told in _picks(points))
     ]
 
 
-def _picked(name: str, of: Report) -> str:
+def _picks(points: Report) -> list[tuple[str, str]]:
+    """Name and choice of each purpose among models; none where there is one model."""
+    choice = {} if points["models"] is None else points["models"]["choice"]["points"]
+    return [(name, _picked(of)) for name, of in choice.items()]
+
+
+def _picked(of: Report) -> str:
     if of["model"] is None:
-        return f"- {name}: none ({cell(of['reason'])})"
+        return f"none ({cell(of['reason'])})"
     note = "" if of["reason"] is None else f" ({cell(of['reason'])})"
+    rates = ", ".join(f"{key} {percent(of['metrics'][key]['mean'])}" for key in _SHOWN)
+    n = of["metrics"][_SHOWN[0]]["n_seeds"]
     order = ", then ".join(f"{'most' if key.startswith('-') else 'least'} `{key.removeprefix('-')}`"
                            for key in of["order"])  # fmt: skip
-    return f"- {name}: **{cell(of['model'])}**{note}, by {order}"
+    return (
+        f"**{cell(of['model'])}**{note}, {rates} on the mean of {n} {'seed' if n == 1 else 'seeds'}"
+        f"; by {order}"
+    )
 
 
 def _limits(points: Report) -> str:
@@ -450,7 +484,7 @@ def _flat(value: Report, above: str = "") -> list[tuple[str, object]]:
         elif isinstance(inner, list):
             rows.append((above + key, ", ".join(map(str, inner))))
         else:
-            rows.append((above + key, "not stated" if inner is None else inner))
+            rows.append((above + key, "none given" if inner is None else inner))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import combinations
 from typing import Any
 
@@ -78,6 +79,9 @@ def test_points_that_lie_together_are_all_named_and_no_name_hides_another(
 def test_points_stand_where_the_evaluation_cases_put_them_with_their_bounds(
     sweep: dict[str, Any], points: dict[str, Any], drawn: list[Figure]
 ) -> None:
+    third = {**made.bound(0.05, 0.02), "upper": 0.03}
+    points = deepcopy(points)
+    points["points"]["safety_first"]["bounds"]["accepted_censored"] = third
     pictures.tradeoff_png(sweep, points)
     [axes] = drawn[0].axes
     lines = {str(line.get_label()).split(";")[0]: line for line in axes.lines}
@@ -88,6 +92,17 @@ def test_points_stand_where_the_evaluation_cases_put_them_with_their_bounds(
     assert any(np.array_equal(line.get_ydata(), [y, upper]) for line in axes.lines)
     assert f"fp_cens certified at {100 * upper:.1f} % or less (bar)" in " ".join(
         str(line.get_label()) for line in axes.lines
+    )
+    assert "accepted_censored certified at 3.0 % or less;" in " ".join(
+        f"{line.get_label()};" for line in axes.lines
+    ), "no bar is drawn for it"
+    judged = points["split"]["evaluation"]
+    assert (
+        drawn[0]
+        .get_suptitle()
+        .endswith(
+            f"{judged['in_range']:,} evaluation cases in range, {judged['censored']:,} out of range"
+        )
     )
     markers = [
         line.get_marker() for name, line in lines.items() if not name.startswith(("_", "all"))
