@@ -71,6 +71,7 @@ def sweep(found: GateScores) -> dict[str, Any]:
             "gauge": found.gauge.model_dump(),
             "identity": found.identity.model_dump(),
             "source": found.source,
+            "taus": int(taus.size),
         },
     }
 
@@ -93,6 +94,7 @@ def points(found: GateScores, taus: Mapping[str, float | None], freeze: str) -> 
             "reason": "no tau meets the target" if tau is None else None,
             "tau": None if tau is None else -tau if low else tau,
             "tau_train": 2 * tau if name == freeze and tau is not None and not low else None,
+            "no_gray_zone": None,
             "rule": rule,
             "certified": None if not bounds else tau is not None,
             "bounds": bounds,

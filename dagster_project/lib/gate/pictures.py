@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dagster_project.lib import pictures as house
-from dagster_project.lib.gate.words import number, pinned
+from dagster_project.lib.gate.words import at_most, number, pinned
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 1500
 """Of a curve; more would not be seen."""
+
+FEW = 50
+"""Taus of a curve that are marked one by one."""
 
 _GRAY = "#F0E442"
 _RATES = (
@@ -50,7 +53,7 @@ def sweep_png(sweep: Report, points: Report | None = None) -> bytes:
     kept = _thinned(taus, x_range, scale)
     for key, colour, style, label in _RATES:
         axes.plot(taus[kept], _numbers(curves[key])[kept], color=colour, linestyle=style,
-                  linewidth=1.6, drawstyle="default", label=label)  # fmt: skip
+                  linewidth=1.6, marker=_dots(kept.size), label=label)  # fmt: skip
     axes.set(xlim=x_range, ylim=(-0.02, 1.02), xscale=scale, ylabel="share")
     _axis_words(axes, sweep["provenance"]["gauge"])
     if points is not None:
@@ -68,7 +71,8 @@ def tradeoff_png(sweep: Report, points: Report) -> bytes:
     axes = figure.add_subplot()
     curves = sweep["evaluation_curves"]
     x, y = _numbers(curves["fn_in"]), _numbers(curves["fp_cens"])
-    axes.plot(x, y, color=house.CONFIDENT, linewidth=1.3, label="all taus, on the evaluation cases")
+    axes.plot(x, y, color=house.CONFIDENT, linewidth=1.3, marker=_dots(x.size),
+              label="all taus, on the evaluation cases")  # fmt: skip
     named = _by_tau(pinned(points))
     for at, names in enumerate(named.values()):
         _trade_point(axes, points, names, _MARKERS[at % len(_MARKERS)])
@@ -122,6 +126,11 @@ def distribution_png(sweep: Report, points: Report | None = None) -> bytes:
     return house.png(figure)
 
 
+def _dots(n: int) -> str:
+    """Few taus are marked, for nothing is known of what the line shows between them."""
+    return "." if n <= FEW else ""
+
+
 def _root(share: Floats) -> Floats:
     return np.sqrt(np.maximum(share, 0.0))
 
@@ -151,7 +160,7 @@ def _trade_point(axes: Axes, points: Report, names: Sequence[str], marker: str) 
             end = {"fn_in": ([x, bound["upper"]], [y, y], "|"),
                    "fp_cens": ([x, x], [y, bound["upper"]], "_")}.get(key)  # fmt: skip
             bar = " (bar)" if end is not None else ""
-            told.append(f"{key} certified at {100 * bound['upper']:.1f} % or less{bar}")
+            told.append(f"{key} certified at {at_most(bound['upper'])} or less{bar}")
             if end is not None:
                 axes.plot(end[0], end[1], color=colour, linewidth=1.2, linestyle=":")
                 axes.plot(end[0][1], end[1][1], end[2], color=colour, markersize=11)

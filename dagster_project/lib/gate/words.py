@@ -9,6 +9,7 @@ there is no answer stands beside it. What is certified and what is an estimate a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def sweep_note(sweep: Report, points: Report | None = None) -> str:
             "finite is a fault, without an answer at every tau. " + _of_what(gauge),
             _kinds(sweep["distribution"]),
             f"![rates against tau]({PICTURES[0]})",
-            "## By threshold\n\n" + _sweep_table(sweep["curves"], pins),
+            "## By threshold\n\n" + _sweep_table(sweep, pins),
             "Over all cases of the file. The operating points are judged on the evaluation cases "
             "alone, in `operating_points.md`.",
             f"## Where the scores lie\n\n![scores by kind]({PICTURES[2]})",
@@ -124,6 +125,8 @@ def decision(points: Report) -> str:
     point = points["points"][freeze["point"]]
     gray = point["tau_train"]
     marked = "" if gray is None else f"; {_grayly(points, point)} are marked as gray"
+    if point["no_gray_zone"] is not None:
+        marked = f", without the gray zone that was asked for: {point['no_gray_zone']}"
     return f"**Frozen: {freeze['point']}, tau {number(point['tau'])}**{marked}."
 
 
@@ -135,7 +138,7 @@ def _frozen_does(points: Report) -> list[str]:
     point = points["points"][freeze["point"]]
     answered, fn_in, fp_cens = (_rate(rate_of(point, key), ends=False) for key in _SHOWN)
     certified = [
-        f"`{key}` is certified at {percent(bound['upper'], 2)} or less"
+        f"`{key}` is certified at {at_most(bound['upper'])} or less"
         for key, bound in point["bounds"].items()
         if point["certified"] and bound["upper"] is not None
     ]
@@ -207,12 +210,15 @@ def rule_words(rule: Report) -> str:
     """A rule as it was declared, without the word for a direction that the gauge may turn.
 
     >>> rule_words({"choose": "smallest", "bound": {"fp_cens": 0.05}, "order": []})
-    'answers the most cases of all taus with `fp_cens` certified at 5.0 % or less'
+    'answers the most cases of all taus with `fp_cens` certified at 5 % or less'
     """
     if "recipe" in rule:
-        of = rule["of"].replace("_", " ")
-        return f"is the {percent(rule['quantile'])} quantile of the scores of {of} calibration rows"
-    bounds = " and ".join(f"`{name}` certified at {percent(target)} or less"
+        of = {"in_range": "in-range"}.get(rule["of"], rule["of"])
+        return (
+            f"is the {100 * rule['quantile']:g} % quantile, from the side that gets no answer, of "
+            f"the scores of {of} calibration rows"
+        )
+    bounds = " and ".join(f"`{name}` certified at {100 * target:g} % or less"
                           for name, target in rule["bound"].items())  # fmt: skip
     among = f" of all taus with {bounds}" if bounds else " of all taus"
     if rule["choose"] == "smallest":
@@ -273,6 +279,18 @@ def number(value: float | None) -> str:
     return "none" if value is None else f"{value:.4g}"
 
 
+def at_most(share: float | None) -> str:
+    """An upper bound for a person: rounded up, since no less is certified.
+
+    >>> at_most(0.047701), at_most(0.05), at_most(3e-6), at_most(None)
+    ('4.78 %', '5.00 %', '0.01 %', 'undefined')
+    """
+    if share is None:
+        return percent(None)
+    in_percent = 100 * Decimal(repr(share))  # 100 * 0.07 is above 7 in floats
+    return f"{in_percent.quantize(Decimal('0.01'), ROUND_CEILING)} %"
+
+
 def _of_what(gauge: Report) -> str:
     return (
         f"The score is the {cell(gauge['magnitude'])} of `{cell(gauge['head'])}`, normalisation: "
@@ -292,7 +310,8 @@ def _kinds(found: Report) -> str:
     return table(("cases", "n", "of them faults"), rows) + note
 
 
-def _sweep_table(curves: Report, pins: Mapping[str, float]) -> str:
+def _sweep_table(sweep: Report, pins: Mapping[str, float]) -> str:
+    curves = sweep["curves"]
     shown = readable(curves, pins.values())
     keys = [key for key in curves if key in MEANING]
     rows = []
@@ -300,11 +319,12 @@ def _sweep_table(curves: Report, pins: Mapping[str, float]) -> str:
         tau = curves["taus"][at]
         here = ", ".join(f"**{name}**" for name, pin in pins.items() if pin == tau)
         rows.append((number(tau), here, *(percent(curves[key][at], 2) for key in keys)))
-    n = len(curves["taus"])
+    swept, written = sweep["provenance"]["taus"], len(curves["taus"])
     parts = [table(("tau", "point", *keys), rows),
              "\n".join(f"- `{key}`: {MEANING[key]}" for key in keys)]  # fmt: skip
-    if n > len(shown):
-        parts.append(f"{len(shown)} of {n:,} taus are shown; the others are in `tau_sweep.json`.")
+    if swept > len(shown):
+        kept = "all of them" if written == swept else f"{written:,} of them"
+        parts.append(f"{len(shown)} of {swept:,} taus are shown; {kept} are in `tau_sweep.json`.")
     return "\n\n".join(parts)
 
 
@@ -317,8 +337,8 @@ def _points_table(points: Report) -> str:
     return "\n\n".join(
         [
             table(head, rows),
-            "Rates are those of the evaluation cases, which had no part in choosing; `undefined`: "
-            "there is no such case, or no threshold.",
+            "Rates are those of the evaluation cases, whose labels had no part in choosing; "
+            "`undefined`: there is no such case, or no threshold.",
             "\n".join(f"- `{key}`: {MEANING[key]}" for key in _SHOWN),
             "What each was declared to be:",
             "\n".join(_declared(name, point) for name, point in points["points"].items()),
@@ -370,7 +390,8 @@ def _evidence(points: Report) -> str:
     rows, notes = [], []
     for name, point in points["points"].items():
         for quantity, bound in point["bounds"].items():
-            shares = [percent(bound[key], 2) for key in ("target", "upper", "observed")]
+            shares = [f"{100 * bound['target']:g} %", at_most(bound["upper"]),
+                      percent(bound["observed"], 2)]  # fmt: skip
             rows.append((name, quantity, *shares, _number_of(bound), _certified(point)))
             needed = _needed(name, quantity, bound)
             notes += [needed] if needed else []
@@ -411,8 +432,11 @@ def _needed(name: str, quantity: str, bound: Report) -> str | None:
 def _gray(points: Report) -> list[str]:
     name = points["freeze"]["point"]
     point = points["points"].get(name)
-    if point is None or point["tau_train"] is None:
+    if point is None:
         return []
+    if point["tau_train"] is None:
+        why = point["no_gray_zone"]
+        return [] if why is None else [f"## Gray zone\n\n**None** beside {name}: {why}."]
     rate = _rate(rate_of(point, "gap_rate"))
     return [
         f"## Gray zone\n\nTau of {name} is {number(point['tau'])}; {_grayly(points, point)} are "

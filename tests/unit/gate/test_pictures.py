@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dagster_project.lib import pictures as house
-from dagster_project.lib.gate import pictures
+from dagster_project.lib.gate import pictures, words
 from dagster_project.lib.gate.distribution import BINS, distribution
 from dagster_project.lib.gate.scores import GateScores
 
@@ -90,10 +90,10 @@ def test_points_stand_where_the_evaluation_cases_put_them_with_their_bounds(
     assert (x, y) == (rates["fn_in"]["rate"], rates["fp_cens"]["rate"])
     upper = points["points"]["safety_first"]["bounds"]["fp_cens"]["upper"]
     assert any(np.array_equal(line.get_ydata(), [y, upper]) for line in axes.lines)
-    assert f"fp_cens certified at {100 * upper:.1f} % or less (bar)" in " ".join(
+    assert f"fp_cens certified at {words.at_most(upper)} or less (bar)" in " ".join(
         str(line.get_label()) for line in axes.lines
     )
-    assert "accepted_censored certified at 3.0 % or less;" in " ".join(
+    assert "accepted_censored certified at 3.00 % or less;" in " ".join(
         f"{line.get_label()};" for line in axes.lines
     ), "no bar is drawn for it"
     judged = points["split"]["evaluation"]
@@ -120,6 +120,21 @@ def test_the_scores_own_units_and_sides_are_shown(drawn: list[Figure]) -> None:
     assert "tau_infer 5" in words_of(axes)
     assert {"\u2190 answered", "no answer \u2192"} <= {*words_of(axes)}
     assert axes.get_xlim()[0] > 0
+
+
+def test_few_taus_are_marked_as_what_is_known(
+    sweep: dict[str, Any], points: dict[str, Any], drawn: list[Figure]
+) -> None:
+    few = {
+        **sweep,
+        **{of: {key: values[::10] for key, values in sweep[of].items()}
+           for of in ("curves", "evaluation_curves")},
+    }  # fmt: skip
+    for curves in (sweep, few):
+        pictures.sweep_png(curves, points)
+        pictures.tradeoff_png(curves, points)
+    marks = [figure.axes[0].lines[0].get_marker() for figure in drawn]
+    assert marks == ["", "", ".", "."]
 
 
 def test_a_gray_zone_is_shaded_from_tau_infer_to_tau_train(

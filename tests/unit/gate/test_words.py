@@ -135,6 +135,37 @@ def test_a_gauge_that_accepts_low_scores_is_told_in_its_own_direction() -> None:
     assert "**Frozen: safety_first, tau 5**" in words.points_note(points)
 
 
+def test_no_bound_is_told_as_less_than_it_is(points: dict[str, Any]) -> None:
+    of = points["points"]["safety_first"]["bounds"]["fp_cens"]
+    of |= {"target": 0.00012, "upper": 0.000101}
+    points["points"]["safety_first"]["rule"]["bound"]["fp_cens"] = of["target"]
+    note = words.points_note(points)
+    assert "`fp_cens` is certified at 0.02 % or less" in note
+    assert "`fp_cens` certified at 0.012 % or less" in note
+    assert "| safety_first | fp_cens | 0.012 % | 0.02 % |" in note
+
+
+def test_a_gray_zone_that_cannot_be_is_said(points: dict[str, Any]) -> None:
+    points["points"]["safety_first"] |= {"tau_train": None, "no_gray_zone": "tau is below 0"}
+    note = words.points_note(points)
+    assert "tau 0.3**, without the gray zone that was asked for: tau is below 0." in note
+    assert "## Gray zone\n\n**None** beside safety_first: tau is below 0." in note
+
+
+def test_a_quantile_is_told_from_its_side() -> None:
+    rule = {"recipe": "quantile_multiple", "quantile": 0.025, "of": "in_range"}
+    assert words.rule_words(rule) == (
+        "is the 2.5 % quantile, from the side that gets no answer, of the scores of in-range "
+        "calibration rows"
+    )
+
+
+def test_a_thinned_curve_says_how_many_taus_there_were(sweep: dict[str, Any]) -> None:
+    assert "30 of 200 taus are shown; all of them are in" in words.sweep_note(sweep)
+    thinned = {**sweep, "provenance": {**sweep["provenance"], "taus": 123456}}
+    assert "30 of 123,456 taus are shown; 200 of them are in" in words.sweep_note(thinned)
+
+
 def test_rows_without_groups_are_a_limit_that_is_said(points: dict[str, Any]) -> None:
     assert "**No groups are given**" in words.points_note(points)
     grouped = {**points, "groups": 7}
