@@ -89,6 +89,29 @@ class Settings(BaseSettings):
         None,
         "JSON of the roll-up: mask, normalisation, rule, thresholds; the built-in one when unset.",
     )
+    gate_scores: Path | None = _variable(
+        "TIER_REFIT_GATE_SCORES",
+        None,
+        "Parquet of cached scores and task labels that a gate is chosen on (docs/gate.md); unset: "
+        "no gate.",
+    )
+    gate: Path | None = _variable(
+        "TIER_REFIT_GATE",
+        None,
+        "JSON of the gate: gauge, operating points, which one to freeze; goes with the scores.",
+    )
+    gate_live_scores: Path | None = _variable(
+        "TIER_REFIT_GATE_LIVE_SCORES",
+        None,
+        "Parquet of newer scores, labels not needed, that gate_monitoring watches; unset: those "
+        "that the gate is chosen on.",
+    )
+    gate_bundle: Path | None = _variable(
+        "TIER_REFIT_GATE_BUNDLE",
+        None,
+        "metadata.json of the gate in service, or its folder, for gate_monitoring; unset: the "
+        "newest one frozen here.",
+    )
     null_fields: Annotated[tuple[str, ...] | None, NoDecode] = _variable(
         "TIER_REFIT_NULL_FIELDS",
         None,
@@ -249,6 +272,10 @@ class Settings(BaseSettings):
         "checkpoints",
         "taxonomy",
         "rollup",
+        "gate_scores",
+        "gate",
+        "gate_live_scores",
+        "gate_bundle",
         "model_public_key",
         "deployed_confident",
         "deployed_refer",
@@ -271,6 +298,10 @@ class Settings(BaseSettings):
         "checkpoints",
         "taxonomy",
         "rollup",
+        "gate_scores",
+        "gate",
+        "gate_live_scores",
+        "gate_bundle",
         "model_public_key",
         "class_descriptions",
         mode="after",
@@ -345,6 +376,11 @@ class Settings(BaseSettings):
     def releases_dir(self) -> Path:
         """Released thresholds, one folder a release, and the links ``latest`` and ``current``."""
         return self.store / "releases"
+
+    @property
+    def gates_dir(self) -> Path:
+        """Frozen gates, one folder a gate, and the link ``latest``."""
+        return self.store / "gates"
 
     @property
     def release_inputs_dir(self) -> Path:

@@ -30,6 +30,7 @@ from dagster_project.defs.probabilities import DUMPS, GPU_POOL, shard_keys
 from dagster_project.lib import progress, tables
 from dagster_project.lib.demo import scoring
 from dagster_project.lib.demo.candidates import CANDIDATES, write_checkpoints
+from dagster_project.lib.demo.gate import write_demo_gate
 from dagster_project.lib.demo.population import FULL, WorldSize
 from dagster_project.lib.demo.reviewers import REVIEWERS, simulate_reviews
 from dagster_project.lib.demo.world import World, build_world, read_truth
@@ -40,7 +41,8 @@ from dagster_project.lib.rollup.taxonomy import EXAMPLES
 from dagster_project.settings import SETTINGS_FILE, Settings, load_settings, use_settings_of
 
 CHECKPOINTS = "checkpoints.toml"
-REMADE = ("dagster_home", "store", "label_drop", CHECKPOINTS, SETTINGS_FILE)
+GATE = "gate"
+REMADE = ("dagster_home", "store", "label_drop", GATE, CHECKPOINTS, SETTINGS_FILE)
 """What a second demo makes anew; the world itself is kept if it is whole."""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
@@ -91,6 +93,8 @@ def run_demo(root: Path, size: WorldSize = FULL) -> None:
             _say(f"    scorecard of the checkpoints: {_verdicts(before.scorecard)}")
             _say(f"    label sensor: {tick(stage)}")
             _run(stage, "image_issues_job")
+            _run(stage, jobs.GATE_JOB)
+            _run(stage, "gate_monitoring_job")
             _say("    the first release is taken as deployed; the next is compared with it")
             deployed = _deploy(root, settings)
             stage = Stage(build_definitions(deployed), instance, deployed)
@@ -143,6 +147,7 @@ def _prepare(world: World) -> Settings:
         write_text(home / name, text)
     (root / "label_drop").mkdir()
     write_checkpoints(root / CHECKPOINTS, seed=world.seed)
+    gate_scores, gate = write_demo_gate(root / GATE)
     given = load_settings()
     values = {
         "MODEL_URI": root / "model_bucket",
@@ -151,6 +156,8 @@ def _prepare(world: World) -> Settings:
         "TIER_REFIT_STORE": root / "store",
         "TIER_REFIT_CHECKPOINTS": root / CHECKPOINTS,
         "TIER_REFIT_TAXONOMY": EXAMPLES["by_morphology"],
+        "TIER_REFIT_GATE_SCORES": gate_scores,
+        "TIER_REFIT_GATE": gate,
         "NUM_SHARDS": given.num_shards if "num_shards" in given.model_fields_set else SHARDS,
         "TIER_REFIT_BATCH_SIZE": BATCH,
         "TIER_REFIT_PACKET_SIZE": PACKET_SIZE,
@@ -320,6 +327,7 @@ def _closing_tables(stage: Stage, world: World, before: Snapshot, run_id: str) -
         _estimated_lines(stage, world, before),
         _checkpoint_lines(after.scorecard),
         _rollup_lines(stage),
+        _gate_lines(stage),
         _recomputed_lines(stage, run_id),
     ]
     return "\n" + "\n\n".join("\n".join(lines) for lines in parts)
@@ -446,6 +454,24 @@ def _rollup_lines(stage: Stage) -> list[str]:
     return lines
 
 
+def _gate_lines(stage: Stage) -> list[str]:
+    """What the gate that was frozen on synthetic scores does."""
+    report = json.loads(read_stored(stage.settings, "gate_operating_points").metadata["points"])
+    name = report["freeze"]["point"]
+    point = report["points"][name]
+    answered, missed, slips = (
+        _percent(point["evaluation"][key]["rate"]) for key in ("accept_rate", "fn_in", "fp_cens")
+    )
+    said = (
+        f"{answered} answered; no answer to {missed} of those in range; an answer to {slips} of "
+        f"those out of range, {_percent(point['bounds']['fp_cens']['upper'])} at most (certified)"
+    )
+    return [
+        f"a gate on synthetic |Q| scores: {name}, no answer below {point['tau']:.3g}",
+        *textwrap.wrap(said, 92, initial_indent="  ", subsequent_indent="    "),
+    ]
+
+
 def _recomputed_lines(stage: Stage, run_id: str) -> list[str]:
     """Materializations of every asset, in all and in the refit, read from the event log."""
     graph = stage.definitions.resolve_asset_graph()
@@ -480,6 +506,7 @@ def _where_to_look(root: Path, settings: Settings, seconds: float) -> str:
         "report/tier_thresholds.png": "coverage curve with the thresholds marked",
         "report/scorecard/scorecard.md": "which checkpoint to ship, and why",
         "report/rollup/rollup_report.md": "what a coarser answer gains where the class is unsure",
+        "report/gate/operating_points.md": "where a gate stops answering, and what that costs",
         "report/mislabels/test/": "candidates, worst first, with their picture",
         "report/image_issues/": "garbage, copies, contradicting copies, clusters",
         "packets/": "the blind packet: unzip one, double-click index.html",

@@ -1,4 +1,4 @@
-"""Jobs: model sync, dataset, dump, image issues, refit, mislabels, preview, scorecard, roll-up.
+"""Jobs: model, dataset, dump, image issues, refit, mislabels, preview, scorecard, roll-up, gate.
 
 Belongs: which assets run together, and by which executor.
 Does not: when (``label_sensor``, ``schedules``).
@@ -17,6 +17,7 @@ CHECKPOINT_DUMP_JOB = "checkpoint_dump_job"
 MISLABEL_JOB = "mislabel_job"
 SCORECARD_JOB = "scorecard_job"
 ROLLUP_JOB = "rollup_job"
+GATE_JOB = "gate_job"
 
 REFIT = (
     "expert_reviews",
@@ -60,6 +61,9 @@ The history; the train side; what looks up in the store what that left, without 
 would skip it where the train side fails; the scorecard and the roll-up. So a failure in what joins
 skips nothing of :data:`REFIT`, and a process that dies in the last turn has made all of it.
 """
+
+GATE = ("gate_sweep", "gate_operating_points", "gate_bundle")
+"""Made of scores that somebody brings, not of the dataset: none of them joins a refit."""
 
 ROLLUP_CHECKS = [dg.AssetCheckKey(dg.AssetKey("rollup_evaluation"), "rollup_certified")]
 
@@ -174,6 +178,16 @@ _ALWAYS = (
         ROLLUP_JOB,
         (MASKED, *ROLLUP),
         "When unsure, say less: mask, thresholds, roll-up, and what it is worth.",
+    ),
+    (
+        GATE_JOB,
+        GATE,
+        "Sweep a gate's threshold over the scores, choose its operating points, freeze one.",
+    ),
+    (
+        "gate_monitoring_job",
+        ("gate_monitoring",),
+        "How often the gate in service answers, marks and declines the newest scores.",
     ),
 )
 """The jobs that are the same whatever is configured: name, assets, what for."""

@@ -88,6 +88,11 @@ LINEAGE = {
         "scored_test_rows",
         "tier_thresholds",
     },
+    "gate_scores": set(),
+    "gate_sweep": {"gate_scores"},
+    "gate_operating_points": {"gate_scores", "gate_sweep"},
+    "gate_bundle": {"gate_scores", "gate_operating_points"},
+    "gate_monitoring": {"gate_scores", "gate_bundle"},
     "tta_gain": {"test_probabilities", "cleaned_labels", "dataset_index"},
     "temperature": {"test_probabilities", "cleaned_labels", "dataset_index"},
     "checkpoint_scorecard": {
@@ -111,6 +116,10 @@ CHECKS = {
     ("tier_report", "rounding_kept", False),
     ("checkpoint_scorecard", "checkpoint_verdicts", False),
     ("rollup_evaluation", "rollup_certified", False),
+    ("gate_operating_points", "point_to_freeze_backed", True),
+    ("gate_operating_points", "chosen_on_scores_in_place", True),
+    ("gate_operating_points", "scores_identified", False),
+    ("gate_monitoring", "sweep_still_holds", False),
 }
 JOBS = {
     "model_sync_job",
@@ -122,6 +131,8 @@ JOBS = {
     "policy_preview_job",
     "scorecard_job",
     "rollup_job",
+    "gate_job",
+    "gate_monitoring_job",
 }
 LISTED = ("focal", "again")
 """Checkpoints of ``listed``."""
@@ -191,7 +202,7 @@ def test_jobs_sensors_and_schedule(harness: Harness) -> None:
     names = {name for name in repository.job_names if not name.startswith("__")}
     assert names == JOBS
     schedule = harness.definitions.resolve_schedule_def("weekly_refit")
-    for name in ("label_sensor", "approval_sensor"):
+    for name in ("label_sensor", "approval_sensor", "gate_scores_sensor"):
         sensor = harness.definitions.resolve_sensor_def(name)
         assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED

@@ -226,7 +226,7 @@ def test_every_stage_shows_a_picture_and_its_scalars(instance: dg.DagsterInstanc
 
 def test_the_demo_ends_with_what_came_of_it(root: Path) -> None:
     out = (root.parent / TOLD).read_text(encoding="utf-8")
-    assert "22 of 38 assets recomputed, 0 shards dumped again" in out
+    assert "22 of 42 assets recomputed, 0 shards dumped again" in out
     assert "taxonomy by_morphology: NOT CLINICALLY VALIDATED" in out
     assert "threshold confident" in out
     told = out.partition("checkpoint, by reviewed labels")[2].splitlines()[1:5]

@@ -25,7 +25,8 @@ class PatientRows:
 
     Attributes
     ----------
-    score : (N,) float64 in [0, 1]; a stored float32 widened exactly.
+    score : (N,) float64, a stored float32 widened exactly; in [0, 1] of tiers, of
+        gates any, infinite too.
     top1, top3 : (N,) bool, whether the truth is the best, or among the three best classes.
     patient : (N,) int64 in 0..P-1, patients numbered by the sha256 of their id.
     n_patients : P.

@@ -48,29 +48,28 @@ def evaluated(
     """
     kept = np.flatnonzero(~scores.first)
     score, fault = scores.score[kept].astype(np.float64), scores.fault[kept]
-    group = kept if scores.group is None else scores.group[kept]
-    group = np.unique(group, return_inverse=True)[1]
+    group = np.arange(kept.size)
+    if scores.group is not None:
+        group = np.unique(scores.group[kept], return_inverse=True)[1]
     below = ~fault & (score < tau)
     bottom, inside = fault | below, scores.in_range[kept]
-    nothing = np.zeros(kept.size, dtype=bool)
-    gap = nothing if train is None else ~bottom & (score < train)
-    shares: dict[str, tuple[Bools, Bools | None]] = {
+    everything = np.ones(kept.size, dtype=bool)
+    shares: dict[str, tuple[Bools, Bools]] = {
         "fn_in": (bottom, inside),
         "fp_cens": (~bottom, ~inside),
-        "accepted_censored": (~bottom & ~inside, None),
-        "bottom_rate": (bottom, None),
-        "accept_rate": (~bottom, None),
-        "fault_rate": (fault, None),
-        "semantic_bottom_rate": (np.isfinite(score) & (score < tau), None),
-        "gap_rate": (gap, None),
+        "accepted_censored": (~bottom & ~inside, everything),
+        "bottom_rate": (bottom, everything),
+        "accept_rate": (~bottom, everything),
+        "fault_rate": (fault, everything),
+        "semantic_bottom_rate": (np.isfinite(score) & (score < tau), everything),
     }
-    made = {}
-    for name, value in measured.items():
-        hit, among = shares.get(name, (nothing, None))
-        made[name] = _rate(hit, group, among)
-        if name not in shares or (name == "gap_rate" and train is None):
-            made[name] |= {"rate": _number(value), "low": None, "high": None}
-    return made
+    if train is not None:
+        shares["gap_rate"] = (~bottom & (score < train), everything)
+    made = {name: _rate(hit[among], group[among]) for name, (hit, among) in shares.items()}
+    plain = made["accept_rate"] | {"low": None, "high": None}
+    return {
+        name: made.get(name, plain | {"rate": _number(value)}) for name, value in measured.items()
+    }
 
 
 def neighbours(scores: GateScores, points: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
@@ -152,9 +151,8 @@ def _change(found: Sweep, one: int, other: int) -> dict[str, float | None]:
     return {name: PER * n / found.n if found.n else None for name, n in counts.items()}
 
 
-def _rate(hit: Bools, group: npt.NDArray[np.int64], among: Bools | None) -> dict[str, Any]:
-    hits, who = (hit, group) if among is None else (hit[among], group[among])
-    found = clustered_interval(hits, who)
+def _rate(hit: Bools, group: npt.NDArray[np.int64]) -> dict[str, Any]:
+    found = clustered_interval(hit, group)
     return {
         "rate": _number(found.rate[0]),
         "low": _number(found.low[0]),

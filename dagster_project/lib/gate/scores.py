@@ -106,7 +106,7 @@ def read_scores(path: Path, config: GateConfig) -> GateScores:
         File, row or column, and the mend; a gauge that is not the configured one.
     """
     name = path.name
-    table = tables.read_arrow(path, [*REQUIRED, *OPTIONAL])
+    table, sha256 = _read(path, [*REQUIRED, *OPTIONAL])
     tables.require_columns(name, table.column_names, REQUIRED)
     if not table.num_rows:
         raise InputError(f"{name}: no row; a threshold is chosen on scores")
@@ -127,10 +127,75 @@ def read_scores(path: Path, config: GateConfig) -> GateScores:
         identity=joined(stated, config.identity, name=name),
         name=name,
     )
-    found.source.update(sha256=sha256_file(path), columns=sorted(has))
+    found.source.update(sha256=sha256, columns=sorted(has))
     if groups is not None:
         found.source["rows_without_group"] = int(groups.str.starts_with("row:").sum())
     return found
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Scores of cases of which nothing is known yet, as a model in service gives them.
+
+    Attributes
+    ----------
+    score : (N,) float32 or float64, in the file's own units. fault : (N,) bool, flagged by the
+        file; what is not finite is not added. gauge, identity : as the file records them, or None.
+    sha256 : of the file.
+    """
+
+    score: npt.NDArray[Any]
+    fault: Bools
+    gauge: Gauge | None
+    identity: Identity | None
+    sha256: str
+
+
+def read_unlabelled(path: Path) -> Unlabelled:
+    """``score`` and, where it is there, ``fault`` of a parquet file; labels are not looked at.
+
+    Raises
+    ------
+    InputError
+        File, row or column, and the mend; no row.
+    """
+    name = path.name
+    table, sha256 = _read(path, ["score", "fault"])
+    tables.require_columns(name, table.column_names, ["score"])
+    if not table.num_rows:
+        raise InputError(f"{name}: no row; rates are of scores")
+    has_fault = "fault" in table.column_names
+    fault = _flags(table, "fault", name) if has_fault else np.zeros(table.num_rows, dtype=bool)
+    recorded, stated = recorded_in(tables.metadata_of(table), name=name)
+    return Unlabelled(_score(table, name), fault, recorded, stated, sha256)
+
+
+def observe(path: Path) -> dict[str, Any]:
+    """What tells one scores file from another, without reading its scores.
+
+    Returns
+    -------
+    ``sha256`` of the content, ``rows``, ``in_range``, ``censored``, ``gauge`` and ``identity``
+    (as the file records them, plain JSON, or null).
+
+    Raises
+    ------
+    InputError
+        No such file, no parquet, no bool column ``in_range``.
+    """
+    name = path.name
+    table, sha256 = _read(path, ["in_range"])
+    tables.require_columns(name, table.column_names, ["in_range"])
+    inside = int(_flags(table, "in_range", name).sum())
+    gauge, identity = recorded_in(tables.metadata_of(table), name=name)
+    return {
+        "sha256": sha256,
+        "rows": table.num_rows,
+        "in_range": inside,
+        "censored": table.num_rows - inside,
+        "gauge": gauge and gauge.model_dump(mode="json"),
+        "identity": identity and identity.model_dump(mode="json"),
+    }
 
 
 def make_scores(
@@ -201,6 +266,15 @@ def make_scores(
             "calibration_share": config.split.calibration,
         },
     )
+
+
+def _read(path: Path, columns: Sequence[str]) -> tuple[pa.Table, str]:
+    """Columns of a file and the sha256 of the very bytes that they are of."""
+    before = sha256_file(path) if path.is_file() else None
+    table = tables.read_arrow(path, columns)
+    if before is None or sha256_file(path) != before:
+        raise InputError(f"{path.name}: changed while it was read; run it again once it is written")
+    return table, before
 
 
 def _score(table: pa.Table, name: str) -> npt.NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from gate_rows import DISTANCE, configured, judged_twice, sides
+from gate_rows import DISTANCE, configured, judged_twice, rows, sides
 
 from dagster_project.lib.gate.config import GateConfig, Gauge, parse_config
 from dagster_project.lib.gate.measures import measures
@@ -358,3 +358,29 @@ def test_direction_f1_alone_is_best_where_the_fewest_censored_rows_are_answered(
     assert points["sides"]["calibration"]["fp_cens"] < 0.02
     assert points["sides"]["calibration"]["fn_in"] > 0.6
     assert points["direction_aware"]["calibration"]["fn_in"] < 0.3
+
+
+def test_sums_that_differ_by_rounding_alone_are_tied() -> None:
+    config = configured(taus=(3.0, 5.0))
+    # at 3: 2 of 10 censored accepted, 1 of 10 in range withheld; at 5: none, and 3
+    scores = judged_twice(
+        [1] * 8 + [4] * 2 + [2] + [4] * 2 + [9] * 7, [False] * 10 + [True] * 10, config
+    )
+    assert 0.2 + 0.1 > 0.3
+    assert points_of(scores, config)["balanced"]["tau"] == 3.0  # by cost
+
+
+def test_what_neighbours_change_is_counted_on_evaluation_rows() -> None:
+    config = configured(taus=(1.0, 2.0))
+    scores = rows(
+        [1, 1, 1, 2, 1, 2],
+        [False, True, True, True, False, True],
+        config,
+        first=[True, True, True, True, False, False],
+    )
+    found = operating_points(scores, config)
+    steps = {(row["from"], row["to_tau"]): row["per_1000"] for row in found["steps"]}
+    assert steps
+    for change in steps.values():
+        assert abs(change["answered_censored"]) == 500.0
+        assert change["answered_in_range"] == 0.0
