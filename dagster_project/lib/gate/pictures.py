@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dagster_project.lib import pictures as house
-from dagster_project.lib.gate.words import at_most, number, pinned
+from dagster_project.lib.gate.words import number, pinned
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -144,7 +144,7 @@ def _kind(words: str, kind: Report) -> str:
 
 
 def _trade_point(axes: Axes, points: Report, names: Sequence[str], marker: str) -> None:
-    """A point where its evaluation cases put it, with the certified bounds as bars to their end."""
+    """A point where its evaluation cases put it, with what is certified as the end of a bar."""
     rates = points["points"][names[0]]["evaluation"]
     x, y = (rates[key]["rate"] for key in ("fn_in", "fp_cens"))
     if x is None or y is None:
@@ -155,12 +155,13 @@ def _trade_point(axes: Axes, points: Report, names: Sequence[str], marker: str) 
     for name in names:
         point = points["points"][name]
         for key, bound in point["bounds"].items():
-            if not point["certified"] or bound["upper"] is None:
+            if not point["certified"]:
                 continue
-            end = {"fn_in": ([x, bound["upper"]], [y, y], "|"),
-                   "fp_cens": ([x, x], [y, bound["upper"]], "_")}.get(key)  # fmt: skip
+            target = bound["target"]
+            end = {"fn_in": ([x, target], [y, y], "|"),
+                   "fp_cens": ([x, x], [y, target], "_")}.get(key)  # fmt: skip
             bar = " (bar)" if end is not None else ""
-            told.append(f"{key} certified at {at_most(bound['upper'])} or less{bar}")
+            told.append(f"{key} certified at {100 * target:g} % or less{bar}")
             if end is not None:
                 axes.plot(end[0], end[1], color=colour, linewidth=1.2, linestyle=":")
                 axes.plot(end[0][1], end[1][1], end[2], color=colour, markersize=11)

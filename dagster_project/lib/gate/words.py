@@ -138,9 +138,9 @@ def _frozen_does(points: Report) -> list[str]:
     point = points["points"][freeze["point"]]
     answered, fn_in, fp_cens = (_rate(rate_of(point, key), ends=False) for key in _SHOWN)
     certified = [
-        f"`{key}` is certified at {at_most(bound['upper'])} or less"
+        f"`{key}` is certified at {100 * bound['target']:g} % or less"
         for key, bound in point["bounds"].items()
-        if point["certified"] and bound["upper"] is not None
+        if point["certified"]
     ]
     told = f"; {' and '.join(certified)}" if certified else "; nothing of it is certified"
     return [
@@ -280,7 +280,7 @@ def number(value: float | None) -> str:
 
 
 def at_most(share: float | None) -> str:
-    """An upper bound for a person: rounded up, since no less is certified.
+    """An upper bound for a person: rounded up, since no less is refuted.
 
     >>> at_most(0.047701), at_most(0.05), at_most(3e-6), at_most(None)
     ('4.78 %', '5.00 %', '0.01 %', 'undefined')
@@ -404,9 +404,11 @@ def _evidence(points: Report) -> str:
     deltas = sorted({bound["delta"] for point in points["points"].values()
                      for bound in point["bounds"].values()})  # fmt: skip
     parts.append(
-        "An upper bound is wrong with probability "
+        "What is promised is the target: that a certified one is missed has probability "
         f"{' or '.join(f'{100 * delta:g} %' for delta in deltas)} at most, over the draw of the "
-        "calibration cases. Every other rate is an estimate with an approximate interval."
+        "calibration cases. The upper bound is the smallest share that the same test refutes at "
+        "the tau it chose: how near the edge that is, and no promise of its own. Every other rate "
+        "is an estimate with an approximate interval."
     )
     return "\n\n".join(part for part in (*parts, "\n".join(notes)) if part)
 

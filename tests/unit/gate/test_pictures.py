@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dagster_project.lib import pictures as house
-from dagster_project.lib.gate import pictures, words
+from dagster_project.lib.gate import pictures
 from dagster_project.lib.gate.distribution import BINS, distribution
 from dagster_project.lib.gate.scores import GateScores
 
@@ -79,7 +79,7 @@ def test_points_that_lie_together_are_all_named_and_no_name_hides_another(
 def test_points_stand_where_the_evaluation_cases_put_them_with_their_bounds(
     sweep: dict[str, Any], points: dict[str, Any], drawn: list[Figure]
 ) -> None:
-    third = {**made.bound(0.05, 0.02), "upper": 0.03}
+    third = made.bound(0.04, 0.02)
     points = deepcopy(points)
     points["points"]["safety_first"]["bounds"]["accepted_censored"] = third
     pictures.tradeoff_png(sweep, points)
@@ -88,12 +88,12 @@ def test_points_stand_where_the_evaluation_cases_put_them_with_their_bounds(
     rates = points["points"]["safety_first"]["evaluation"]
     x, y = (np.asarray(data).item() for data in lines["safety_first (frozen)"].get_data())
     assert (x, y) == (rates["fn_in"]["rate"], rates["fp_cens"]["rate"])
-    upper = points["points"]["safety_first"]["bounds"]["fp_cens"]["upper"]
-    assert any(np.array_equal(line.get_ydata(), [y, upper]) for line in axes.lines)
-    assert f"fp_cens certified at {words.at_most(upper)} or less (bar)" in " ".join(
+    target = points["points"]["safety_first"]["bounds"]["fp_cens"]["target"]
+    assert any(np.array_equal(line.get_ydata(), [y, target]) for line in axes.lines)
+    assert f"fp_cens certified at {100 * target:g} % or less (bar)" in " ".join(
         str(line.get_label()) for line in axes.lines
     )
-    assert "accepted_censored certified at 3.00 % or less;" in " ".join(
+    assert "accepted_censored certified at 4 % or less;" in " ".join(
         f"{line.get_label()};" for line in axes.lines
     ), "no bar is drawn for it"
     judged = points["split"]["evaluation"]
