@@ -170,7 +170,7 @@ def point_to_freeze_backed(gate_operating_points: StoredTable) -> dg.AssetCheckR
     told = f"{name}: tau {found['points'][name]['tau']}"
     return dg.AssetCheckResult(
         passed=backed,
-        description=told if backed else f"nothing to freeze: {name}: {found['freeze']['reason']}",
+        description=told if backed else f"nothing to freeze: {found['freeze']['reason']}",
         metadata={"point": name},
     )
 

@@ -235,7 +235,9 @@ def test_a_point_that_is_not_backed_blocks_and_is_refused_again_by_the_bundle(
     assert not result.success
     blocked = checks(result)["point_to_freeze_backed"]
     assert not blocked.passed
-    assert "nothing to freeze: impossible: fp_cens is not shown" in str(blocked.description)
+    assert "nothing to freeze: impossible is unavailable: fp_cens is not shown" in str(
+        blocked.description
+    )
     assert gated.count("gate_operating_points") == 1
     assert gated.count("gate_bundle") == 0
     # in a run of its own no check stands before it
