@@ -71,6 +71,7 @@ def sweep(found: GateScores) -> dict[str, Any]:
             "gauge": found.gauge.model_dump(),
             "identity": found.identity.model_dump(),
             "source": found.source,
+            "taus": int(taus.size),
         },
     }
 
@@ -93,6 +94,7 @@ def points(found: GateScores, taus: Mapping[str, float | None], freeze: str) -> 
             "reason": "no tau meets the target" if tau is None else None,
             "tau": None if tau is None else -tau if low else tau,
             "tau_train": 2 * tau if name == freeze and tau is not None and not low else None,
+            "no_gray_zone": None,
             "rule": rule,
             "certified": None if not bounds else tau is not None,
             "bounds": bounds,
@@ -109,15 +111,22 @@ def points(found: GateScores, taus: Mapping[str, float | None], freeze: str) -> 
         "points": made,
         "order": order,
         "neighbours": [neighbour(made, a, b) for a, b in pairwise(order)],
-        "split": {"by": "row", "calibration": 0.5},
+        "steps": [],
+        "split": {"by": "row", "calibration": 0.5, "evaluation": judged(found)},
         "terms": {"delta": 0.05},
         "models": None,
         "gauge": found.gauge.model_dump(),
         "identity": found.identity.model_dump(),
         "groups": None,
         "freeze": {"point": freeze, "frozen": frozen,
-                   "reason": None if frozen else made[freeze]["reason"]},
+                   "reason": None if frozen else f"{freeze} is unavailable: no tau is"},
     }  # fmt: skip
+
+
+def judged(found: GateScores) -> dict[str, int]:
+    """How many of each kind judge."""
+    inside = found.in_range[~found.first]
+    return {"in_range": int(inside.sum()), "censored": int((~inside).sum())}
 
 
 def bound(target: float, seen: float | None) -> dict[str, Any]:

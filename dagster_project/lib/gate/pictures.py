@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MAX_POINTS = 1500
 """Of a curve; more would not be seen."""
 
+FEW = 50
+"""Taus of a curve that are marked one by one."""
+
 _GRAY = "#F0E442"
 _RATES = (
     ("fn_in", house.CONFIDENT, "-", "fn_in: in range without an answer, of those in range"),
@@ -50,7 +53,7 @@ def sweep_png(sweep: Report, points: Report | None = None) -> bytes:
     kept = _thinned(taus, x_range, scale)
     for key, colour, style, label in _RATES:
         axes.plot(taus[kept], _numbers(curves[key])[kept], color=colour, linestyle=style,
-                  linewidth=1.6, drawstyle="default", label=label)  # fmt: skip
+                  linewidth=1.6, marker=_dots(kept.size), label=label)  # fmt: skip
     axes.set(xlim=x_range, ylim=(-0.02, 1.02), xscale=scale, ylabel="share")
     _axis_words(axes, sweep["provenance"]["gauge"])
     if points is not None:
@@ -68,7 +71,8 @@ def tradeoff_png(sweep: Report, points: Report) -> bytes:
     axes = figure.add_subplot()
     curves = sweep["evaluation_curves"]
     x, y = _numbers(curves["fn_in"]), _numbers(curves["fp_cens"])
-    axes.plot(x, y, color=house.CONFIDENT, linewidth=1.3, label="all taus, on the evaluation cases")
+    axes.plot(x, y, color=house.CONFIDENT, linewidth=1.3, marker=_dots(x.size),
+              label="all taus, on the evaluation cases")  # fmt: skip
     named = _by_tau(pinned(points))
     for at, names in enumerate(named.values()):
         _trade_point(axes, points, names, _MARKERS[at % len(_MARKERS)])
@@ -81,7 +85,10 @@ def tradeoff_png(sweep: Report, points: Report) -> bytes:
         ylabel="fp_cens: answered, of those out of range",
     )
     figure.legend(loc="outside lower center", ncols=1, fontsize=8)
-    figure.suptitle(_title(sweep, "what is lost against what slips through"), fontsize=10)
+    judged = points["split"]["evaluation"]
+    title = _title(sweep, "what is lost against what slips through",
+                   (judged["in_range"], judged["censored"]))  # fmt: skip
+    figure.suptitle(title, fontsize=10)
     return house.png(figure)
 
 
@@ -119,6 +126,11 @@ def distribution_png(sweep: Report, points: Report | None = None) -> bytes:
     return house.png(figure)
 
 
+def _dots(n: int) -> str:
+    """Few taus are marked, for nothing is known of what the line shows between them."""
+    return "." if n <= FEW else ""
+
+
 def _root(share: Floats) -> Floats:
     return np.sqrt(np.maximum(share, 0.0))
 
@@ -132,7 +144,7 @@ def _kind(words: str, kind: Report) -> str:
 
 
 def _trade_point(axes: Axes, points: Report, names: Sequence[str], marker: str) -> None:
-    """A point where its evaluation cases put it, with the certified bounds as bars to their end."""
+    """A point where its evaluation cases put it, with what is certified as the end of a bar."""
     rates = points["points"][names[0]]["evaluation"]
     x, y = (rates[key]["rate"] for key in ("fn_in", "fp_cens"))
     if x is None or y is None:
@@ -143,11 +155,13 @@ def _trade_point(axes: Axes, points: Report, names: Sequence[str], marker: str) 
     for name in names:
         point = points["points"][name]
         for key, bound in point["bounds"].items():
-            if not point["certified"] or bound["upper"] is None:
+            if not point["certified"]:
                 continue
-            told.append(f"{key} certified at {100 * bound['upper']:.1f} % or less (bar)")
-            end = {"fn_in": ([x, bound["upper"]], [y, y], "|"),
-                   "fp_cens": ([x, x], [y, bound["upper"]], "_")}.get(key)  # fmt: skip
+            target = bound["target"]
+            end = {"fn_in": ([x, target], [y, y], "|"),
+                   "fp_cens": ([x, x], [y, target], "_")}.get(key)  # fmt: skip
+            bar = " (bar)" if end is not None else ""
+            told.append(f"{key} certified at {100 * target:g} % or less{bar}")
             if end is not None:
                 axes.plot(end[0], end[1], color=colour, linewidth=1.2, linestyle=":")
                 axes.plot(end[0][1], end[1][1], end[2], color=colour, markersize=11)
@@ -283,11 +297,13 @@ def _axis_words(axes: Axes, gauge: Report, what: str = "tau") -> None:
     axes.set_xlabel(f"{what}: {unit} ({rule})")
 
 
-def _title(sweep: Report, what: str) -> str:
+def _title(sweep: Report, what: str, judged: tuple[int, int] | None = None) -> str:
+    """Of all cases, or of those that are ``judged`` (in range, out of it)."""
     found = sweep["distribution"]
-    n, censored = (found[key]["n"] for key in ("in_range", "censored"))
+    n, censored = judged or (found["in_range"]["n"], found["censored"]["n"])
+    kind = "cases" if judged is None else "evaluation cases"
     head = _short(sweep["provenance"]["gauge"]["head"])
-    return f"{head}: {what}\n{n:,} cases in range, {censored:,} out of range"
+    return f"{head}: {what}\n{n:,} {kind} in range, {censored:,} out of range"
 
 
 def _numbers(values: Sequence[float | None]) -> Floats:

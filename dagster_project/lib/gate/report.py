@@ -133,6 +133,7 @@ def points_report(scores: GateScores, config: GateConfig) -> dict[str, Any]:
     """
     found = points.operating_points(scores, config)
     point = found["points"][config.freeze]
+    backed = point["status"] == "backed"
     return _plain(
         {
             **found,
@@ -141,8 +142,10 @@ def points_report(scores: GateScores, config: GateConfig) -> dict[str, Any]:
             "groups": None if scores.group is None else scores.n_groups,
             "freeze": {
                 "point": config.freeze,
-                "frozen": point["status"] == "backed",
-                "reason": None if point["status"] == "backed" else point["reason"],
+                "frozen": backed,
+                "reason": None
+                if backed
+                else f"{config.freeze} is {point['status']}: {point['reason']}",
             },
         }
     )

@@ -9,6 +9,7 @@ there is no answer stands beside it. What is certified and what is an estimate a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ IDENTITY = {
     "model_family": "model family",
     "model_tree_hash": "model (tree hash)",
     "preprocessing": "preprocessing",
-    "dataset": "data",
+    "dataset": "dataset",
 }
 LIMITS = """\
 - Whether a case is in range is taken from the file as it is; wrong marks make wrong rates.
@@ -62,7 +63,7 @@ def sweep_note(sweep: Report, points: Report | None = None) -> str:
             "finite is a fault, without an answer at every tau. " + _of_what(gauge),
             _kinds(sweep["distribution"]),
             f"![rates against tau]({PICTURES[0]})",
-            "## By threshold\n\n" + _sweep_table(sweep["curves"], pins),
+            "## By threshold\n\n" + _sweep_table(sweep, pins),
             "Over all cases of the file. The operating points are judged on the evaluation cases "
             "alone, in `operating_points.md`.",
             f"## Where the scores lie\n\n![scores by kind]({PICTURES[2]})",
@@ -105,8 +106,8 @@ def summary_lines(points: Report) -> list[str]:
                          f"{told}")  # fmt: skip
         else:
             lines.append(f"{name}: {_STATUS[point['status']].strip('*')} ({point['reason']})")
-    taus = pinned(points)
-    lines += [_plain(change_words(row, taus)) for row in points["neighbours"]]
+    lines += [_plain(told) for told in _compared(points)]
+    lines += [_plain(f"{name} among models: {told}") for name, told in _picks(points)]
     return [*lines, _plain(decision(points))]
 
 
@@ -120,10 +121,12 @@ def decision(points: Report) -> str:
     """Which point is frozen, in one sentence; or why none is."""
     freeze = points["freeze"]
     if not freeze["frozen"]:
-        return f"**Nothing is frozen.** {freeze['point']}: {cell(freeze['reason'])}"
+        return f"**Nothing is frozen**: {cell(freeze['reason'])}"
     point = points["points"][freeze["point"]]
     gray = point["tau_train"]
     marked = "" if gray is None else f"; {_grayly(points, point)} are marked as gray"
+    if point["no_gray_zone"] is not None:
+        marked = f", without the gray zone that was asked for: {point['no_gray_zone']}"
     return f"**Frozen: {freeze['point']}, tau {number(point['tau'])}**{marked}."
 
 
@@ -135,9 +138,9 @@ def _frozen_does(points: Report) -> list[str]:
     point = points["points"][freeze["point"]]
     answered, fn_in, fp_cens = (_rate(rate_of(point, key), ends=False) for key in _SHOWN)
     certified = [
-        f"`{key}` is certified at {percent(bound['upper'], 2)} or less"
+        f"`{key}` is certified at {100 * bound['target']:g} % or less"
         for key, bound in point["bounds"].items()
-        if point["certified"] and bound["upper"] is not None
+        if point["certified"]
     ]
     told = f"; {' and '.join(certified)}" if certified else "; nothing of it is certified"
     return [
@@ -176,7 +179,11 @@ def change_words(row: Report, taus: Mapping[str, float]) -> str:
     """
     one, other = row["from"], row["to"]
     said = f"Against {_named(one, taus[one])}, {_named(other, taus[other])}"
-    good, bad = (row["per_1000"][f"answered_{kind}"] for kind in ("in_range", "censored"))
+    return _change(said, row["per_1000"])
+
+
+def _change(said: str, per_1000: Report) -> str:
+    good, bad = (per_1000[f"answered_{kind}"] for kind in ("in_range", "censored"))
     if good is None or bad is None:
         return f"{said}: what changes is undefined, there are no cases of one of the two kinds."
     if good == bad == 0:
@@ -185,6 +192,8 @@ def change_words(row: Report, taus: Mapping[str, float]) -> str:
     could = "could have been answered" if fewer else "should be answered"
     digits = _digits(good, bad)
     parts = [round(abs(part), digits) for part in (good, bad)]
+    if not any(parts):
+        return f"{said} changes less than {0.1**digits:.{digits}f} of 1,000 cases."
     one_bad = parts[1] == 1
     were = (
         f"{'was' if one_bad else 'were'} out of range"
@@ -201,12 +210,15 @@ def rule_words(rule: Report) -> str:
     """A rule as it was declared, without the word for a direction that the gauge may turn.
 
     >>> rule_words({"choose": "smallest", "bound": {"fp_cens": 0.05}, "order": []})
-    'answers the most cases of all taus with `fp_cens` certified at 5.0 % or less'
+    'answers the most cases of all taus with `fp_cens` certified at 5 % or less'
     """
     if "recipe" in rule:
-        of = rule["of"].replace("_", " ")
-        return f"is the {percent(rule['quantile'])} quantile of the scores of {of} calibration rows"
-    bounds = " and ".join(f"`{name}` certified at {percent(target)} or less"
+        of = {"in_range": "in-range"}.get(rule["of"], rule["of"])
+        return (
+            f"is the {100 * rule['quantile']:g} % quantile, from the side that gets no answer, of "
+            f"the scores of {of} calibration rows"
+        )
+    bounds = " and ".join(f"`{name}` certified at {100 * target:g} % or less"
                           for name, target in rule["bound"].items())  # fmt: skip
     among = f" of all taus with {bounds}" if bounds else " of all taus"
     if rule["choose"] == "smallest":
@@ -230,7 +242,7 @@ def rerun_words(recorded: Report) -> str:
     known = [("head", gauge["head"]), ("magnitude", gauge["magnitude"]),
              ("normalisation", gauge["normalisation"])]  # fmt: skip
     known += [(words, identity[key]) for key, words in IDENTITY.items() if identity[key]]
-    gaps = [words for key, words in IDENTITY.items() if not identity[key]]
+    gaps = [f"`{key}`" for key in IDENTITY if not identity[key]]
     said = (
         "Sweep, choose and freeze again as soon as one of these is another one; scores that say so "
         "are refused by the frozen gate or reported:\n\n"
@@ -267,6 +279,18 @@ def number(value: float | None) -> str:
     return "none" if value is None else f"{value:.4g}"
 
 
+def at_most(share: float | None) -> str:
+    """An upper bound for a person: rounded up, since no less is refuted.
+
+    >>> at_most(0.047701), at_most(0.05), at_most(3e-6), at_most(None)
+    ('4.78 %', '5.00 %', '0.01 %', 'undefined')
+    """
+    if share is None:
+        return percent(None)
+    in_percent = 100 * Decimal(repr(share))  # 100 * 0.07 is above 7 in floats
+    return f"{in_percent.quantize(Decimal('0.01'), ROUND_CEILING)} %"
+
+
 def _of_what(gauge: Report) -> str:
     return (
         f"The score is the {cell(gauge['magnitude'])} of `{cell(gauge['head'])}`, normalisation: "
@@ -286,7 +310,8 @@ def _kinds(found: Report) -> str:
     return table(("cases", "n", "of them faults"), rows) + note
 
 
-def _sweep_table(curves: Report, pins: Mapping[str, float]) -> str:
+def _sweep_table(sweep: Report, pins: Mapping[str, float]) -> str:
+    curves = sweep["curves"]
     shown = readable(curves, pins.values())
     keys = [key for key in curves if key in MEANING]
     rows = []
@@ -294,11 +319,12 @@ def _sweep_table(curves: Report, pins: Mapping[str, float]) -> str:
         tau = curves["taus"][at]
         here = ", ".join(f"**{name}**" for name, pin in pins.items() if pin == tau)
         rows.append((number(tau), here, *(percent(curves[key][at], 2) for key in keys)))
-    n = len(curves["taus"])
+    swept, written = sweep["provenance"]["taus"], len(curves["taus"])
     parts = [table(("tau", "point", *keys), rows),
              "\n".join(f"- `{key}`: {MEANING[key]}" for key in keys)]  # fmt: skip
-    if n > len(shown):
-        parts.append(f"{len(shown)} of {n:,} taus are shown; the others are in `tau_sweep.json`.")
+    if swept > len(shown):
+        kept = "all of them" if written == swept else f"{written:,} of them"
+        parts.append(f"{len(shown)} of {swept:,} taus are shown; {kept} are in `tau_sweep.json`.")
     return "\n\n".join(parts)
 
 
@@ -311,8 +337,8 @@ def _points_table(points: Report) -> str:
     return "\n\n".join(
         [
             table(head, rows),
-            "Rates are those of the evaluation cases, which had no part in choosing; `undefined`: "
-            "there is no such case, or no threshold.",
+            "Rates are those of the evaluation cases, whose labels had no part in choosing; "
+            "`undefined`: there is no such case, or no threshold.",
             "\n".join(f"- `{key}`: {MEANING[key]}" for key in _SHOWN),
             "What each was declared to be:",
             "\n".join(_declared(name, point) for name, point in points["points"].items()),
@@ -333,21 +359,39 @@ def _bold(points: Report, name: str) -> str:
 
 
 def _neighbours(points: Report) -> str:
-    taus = pinned(points)
-    lines = [f"- {change_words(row, taus)}" for row in points["neighbours"]]
+    lines = [f"- {told}" for told in _compared(points)]
     if not lines:
-        return "There is no second point with another threshold to compare with."
+        return "There is no threshold to compare with another."
     return "\n".join(lines) + (
         "\n\nPer 1,000 cases of a mix like that of the evaluation cases: where more or fewer are "
         "out of range, the two parts grow and shrink with them. Estimates, not bounds."
     )
 
 
+def _compared(points: Report) -> list[str]:
+    """Each point against its neighbour; points that all have one threshold, against the next tau.
+
+    How far the next tau is depends on the taus that were declared, so it is told only where no
+    point says more.
+    """
+    taus = pinned(points)
+    lines = [change_words(row, taus) for row in points["neighbours"]]
+    if len(set(taus.values())) != 1:
+        return lines
+    one = points["order"][0]
+    return lines + [
+        _change(f"Against {_named(one, step['tau'])}, the next tau, {number(step['to_tau'])},",
+                step["per_1000"])
+        for step in points["steps"] if step["from"] == one
+    ]  # fmt: skip
+
+
 def _evidence(points: Report) -> str:
     rows, notes = [], []
     for name, point in points["points"].items():
         for quantity, bound in point["bounds"].items():
-            shares = [percent(bound[key], 2) for key in ("target", "upper", "observed")]
+            shares = [f"{100 * bound['target']:g} %", at_most(bound["upper"]),
+                      percent(bound["observed"], 2)]  # fmt: skip
             rows.append((name, quantity, *shares, _number_of(bound), _certified(point)))
             needed = _needed(name, quantity, bound)
             notes += [needed] if needed else []
@@ -360,9 +404,11 @@ def _evidence(points: Report) -> str:
     deltas = sorted({bound["delta"] for point in points["points"].values()
                      for bound in point["bounds"].values()})  # fmt: skip
     parts.append(
-        "An upper bound is wrong with probability "
+        "What is promised is the target: that a certified one is missed has probability "
         f"{' or '.join(f'{100 * delta:g} %' for delta in deltas)} at most, over the draw of the "
-        "calibration cases. Every other rate is an estimate with an approximate interval."
+        "calibration cases. The upper bound is the smallest share that the same test refutes at "
+        "the tau it chose: how near the edge that is, and no promise of its own. Every other rate "
+        "is an estimate with an approximate interval."
     )
     return "\n\n".join(part for part in (*parts, "\n".join(notes)) if part)
 
@@ -388,8 +434,11 @@ def _needed(name: str, quantity: str, bound: Report) -> str | None:
 def _gray(points: Report) -> list[str]:
     name = points["freeze"]["point"]
     point = points["points"].get(name)
-    if point is None or point["tau_train"] is None:
+    if point is None:
         return []
+    if point["tau_train"] is None:
+        why = point["no_gray_zone"]
+        return [] if why is None else [f"## Gray zone\n\n**None** beside {name}: {why}."]
     rate = _rate(rate_of(point, "gap_rate"))
     return [
         f"## Gray zone\n\nTau of {name} is {number(point['tau'])}; {_grayly(points, point)} are "
@@ -415,17 +464,28 @@ def _models(points: Report) -> list[str]:
         "the first one given, whatever wins here.\n\n"
         + table(("model", "seed", "tau", *_SHOWN, ""), rows)
         + "\n\nBy purpose, on means over seeds, and not by any bound:\n\n"
-        + "\n".join(_picked(name, of) for name, of in found["choice"]["points"].items())
+        + "\n".join(f"- {name}: {told}" for name, told in _picks(points))
     ]
 
 
-def _picked(name: str, of: Report) -> str:
+def _picks(points: Report) -> list[tuple[str, str]]:
+    """Name and choice of each purpose among models; none where there is one model."""
+    choice = {} if points["models"] is None else points["models"]["choice"]["points"]
+    return [(name, _picked(of)) for name, of in choice.items()]
+
+
+def _picked(of: Report) -> str:
     if of["model"] is None:
-        return f"- {name}: none ({cell(of['reason'])})"
+        return f"none ({cell(of['reason'])})"
     note = "" if of["reason"] is None else f" ({cell(of['reason'])})"
+    rates = ", ".join(f"{key} {percent(of['metrics'][key]['mean'])}" for key in _SHOWN)
+    n = of["metrics"][_SHOWN[0]]["n_seeds"]
     order = ", then ".join(f"{'most' if key.startswith('-') else 'least'} `{key.removeprefix('-')}`"
                            for key in of["order"])  # fmt: skip
-    return f"- {name}: **{cell(of['model'])}**{note}, by {order}"
+    return (
+        f"**{cell(of['model'])}**{note}, {rates} on the mean of {n} {'seed' if n == 1 else 'seeds'}"
+        f"; by {order}"
+    )
 
 
 def _limits(points: Report) -> str:
@@ -450,7 +510,7 @@ def _flat(value: Report, above: str = "") -> list[tuple[str, object]]:
         elif isinstance(inner, list):
             rows.append((above + key, ", ".join(map(str, inner))))
         else:
-            rows.append((above + key, "not stated" if inner is None else inner))
+            rows.append((above + key, "none given" if inner is None else inner))
     return rows
 
 

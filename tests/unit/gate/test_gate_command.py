@@ -109,7 +109,7 @@ def test_what_is_not_backed_is_written_without_a_bundle_and_exit_3(run: Run, giv
     code, out, err = run(*arguments(given, at="never.json"))
     assert code == 3
     assert err.splitlines()[-1].startswith("tier-refit: nothing is frozen: ")
-    assert "Nothing is frozen. safety_first: " in out
+    assert "\nNothing is frozen: safety_first is unavailable: fp_cens is not shown" in out
     names = {path.name for path in Path("out").iterdir()}
     assert names == {*publish.FILES, sums.SUMS, sums.RUN} - {publish.BUNDLE}
     points = json.loads(Path("out/operating_points.json").read_text())
@@ -171,7 +171,8 @@ def test_models_are_compared_each_at_its_own_tau_and_the_first_is_gated(
     note = Path("out/operating_points.md").read_text()
     assert "## Models and seeds" in note
     assert "Another question than the one above" in note
-    assert "- safety_first: **good**, by least `fp_cens`, then" in note
+    assert "- safety_first: **good**, accept_rate " in note
+    assert " on the mean of 2 seeds; by least `fp_cens`, then" in note
     run(*arguments(given))
     assert json.loads(Path("out/operating_points.json").read_text())["models"] is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import combinations
 from typing import Any
 
@@ -78,16 +79,30 @@ def test_points_that_lie_together_are_all_named_and_no_name_hides_another(
 def test_points_stand_where_the_evaluation_cases_put_them_with_their_bounds(
     sweep: dict[str, Any], points: dict[str, Any], drawn: list[Figure]
 ) -> None:
+    third = made.bound(0.04, 0.02)
+    points = deepcopy(points)
+    points["points"]["safety_first"]["bounds"]["accepted_censored"] = third
     pictures.tradeoff_png(sweep, points)
     [axes] = drawn[0].axes
     lines = {str(line.get_label()).split(";")[0]: line for line in axes.lines}
     rates = points["points"]["safety_first"]["evaluation"]
     x, y = (np.asarray(data).item() for data in lines["safety_first (frozen)"].get_data())
     assert (x, y) == (rates["fn_in"]["rate"], rates["fp_cens"]["rate"])
-    upper = points["points"]["safety_first"]["bounds"]["fp_cens"]["upper"]
-    assert any(np.array_equal(line.get_ydata(), [y, upper]) for line in axes.lines)
-    assert f"fp_cens certified at {100 * upper:.1f} % or less (bar)" in " ".join(
+    target = points["points"]["safety_first"]["bounds"]["fp_cens"]["target"]
+    assert any(np.array_equal(line.get_ydata(), [y, target]) for line in axes.lines)
+    assert f"fp_cens certified at {100 * target:g} % or less (bar)" in " ".join(
         str(line.get_label()) for line in axes.lines
+    )
+    assert "accepted_censored certified at 4 % or less;" in " ".join(
+        f"{line.get_label()};" for line in axes.lines
+    ), "no bar is drawn for it"
+    judged = points["split"]["evaluation"]
+    assert (
+        drawn[0]
+        .get_suptitle()
+        .endswith(
+            f"{judged['in_range']:,} evaluation cases in range, {judged['censored']:,} out of range"
+        )
     )
     markers = [
         line.get_marker() for name, line in lines.items() if not name.startswith(("_", "all"))
@@ -105,6 +120,21 @@ def test_the_scores_own_units_and_sides_are_shown(drawn: list[Figure]) -> None:
     assert "tau_infer 5" in words_of(axes)
     assert {"\u2190 answered", "no answer \u2192"} <= {*words_of(axes)}
     assert axes.get_xlim()[0] > 0
+
+
+def test_few_taus_are_marked_as_what_is_known(
+    sweep: dict[str, Any], points: dict[str, Any], drawn: list[Figure]
+) -> None:
+    few = {
+        **sweep,
+        **{of: {key: values[::10] for key, values in sweep[of].items()}
+           for of in ("curves", "evaluation_curves")},
+    }  # fmt: skip
+    for curves in (sweep, few):
+        pictures.sweep_png(curves, points)
+        pictures.tradeoff_png(curves, points)
+    marks = [figure.axes[0].lines[0].get_marker() for figure in drawn]
+    assert marks == ["", "", ".", "."]
 
 
 def test_a_gray_zone_is_shaded_from_tau_infer_to_tau_train(

@@ -14,7 +14,13 @@ from dagster_project.lib import sums
 from dagster_project.lib.errors import RefusedError
 from dagster_project.lib.gate import bundle, pictures, publish
 from dagster_project.lib.gate.config import GateConfig, parse_config
-from dagster_project.lib.gate.report import GateInputs, GateReport, gate_report, sweep_report
+from dagster_project.lib.gate.report import (
+    GateInputs,
+    GateReport,
+    gate_report,
+    points_report,
+    sweep_report,
+)
 from dagster_project.lib.gate.scores import GateScores
 from dagster_project.lib.gate.words import pinned
 
@@ -57,6 +63,13 @@ def test_every_point_stands_on_the_curve_in_the_files_units(accept: str) -> None
     assert (min(pins.values()) > 0) and found.bundle is not None
     edges = found.sweep["distribution"]["edges"]
     assert edges[0] < min(pins.values()) < edges[-1]
+
+
+def test_what_is_not_backed_is_named_once_by_report_and_by_bundle(scores: GateScores) -> None:
+    never = config(points={"safety_first": {"target": 0.0}})
+    alone = points_report(scores, never)["freeze"]["reason"]
+    assert alone == gate_report(GateInputs(scores, never)).points["freeze"]["reason"]
+    assert alone.startswith("safety_first is unavailable: fp_cens")
 
 
 def test_a_bundle_that_is_refused_leaves_everything_else_and_the_reason(

@@ -47,6 +47,7 @@ def change(in_range: float | None, censored: float | None) -> str:
         pytest.param(-70.6, -13.8, "answers 85 fewer of 1,000 cases: 71 of them could have been "
                      "answered, 14", id="parts_add_up"),
         pytest.param(0.0, 0.0, "answers the same cases.", id="same"),
+        pytest.param(-0.0001, 0.0, "changes less than 0.001 of 1,000 cases.", id="next_to_nothing"),
         pytest.param(-5.0, None, "undefined", id="no_censored"),
     ],
 )  # fmt: skip
@@ -56,6 +57,44 @@ def test_a_neighbour_is_told_in_cases_of_a_thousand(
     told = change(in_range, censored)
     assert told.startswith("Against **balanced** (tau 0.21), **safety_first** (tau 0.45)")
     assert says in told
+
+
+def test_a_point_that_stands_alone_is_told_against_the_next_taus(found: GateScores) -> None:
+    points = made.points(found, {"safety_first": 0.3, "balanced": None}, "safety_first")
+    step = {"from": "safety_first", "tau": 0.3, "to_tau": 0.29, "answers": "more"}
+    per = {"answered_in_range": 2.0, "answered_censored": 1.0}
+    points["steps"] = [{**step, "per_1000": per}]
+    told = (
+        "Against safety_first (tau 0.3), the next tau, 0.29, answers 3 more of 1,000 cases: 2 of "
+        "them should be answered, 1 is out of range and should not be."
+    )
+    assert told in words.summary_lines(points)
+    assert told.replace("safety_first", "**safety_first**") in words.points_note(points)
+    nothing = made.points(found, {"safety_first": None}, "safety_first")
+    assert "There is no threshold to compare with another." in words.points_note(nothing)
+
+
+def test_models_are_told_with_the_means_that_picked_them(points: dict[str, Any]) -> None:
+    means = {"accept_rate": 0.7, "fn_in": 0.04, "fp_cens": 0.0123}
+    metrics = {key: {"mean": mean, "std": 0.0, "n_seeds": 2} for key, mean in means.items()}
+    picked = {"model": "mlp", "reason": None, "order": ["fp_cens", "-accept_rate"]}
+    none: dict[str, Any] = {
+        "model": None,
+        "reason": "no model has direction_f1",
+        "order": [],
+        "metrics": None,
+    }
+    points["models"] = {
+        "point": "safety_first", "rows": [],
+        "choice": {"points": {"safety_first": {**picked, "metrics": metrics}, "own": none}},
+    }  # fmt: skip
+    told = (
+        "mlp, accept_rate 70.0 %, fn_in 4.0 %, fp_cens 1.2 % on the mean of 2 seeds; by least "
+        "`fp_cens`, then most `accept_rate`"
+    )
+    assert f"safety_first among models: {told}" in words.summary_lines(points)
+    assert f"- safety_first: {told.replace('mlp', '**mlp**')}" in words.points_note(points)
+    assert "- own: none (no model has direction_f1)" in words.points_note(points)
 
 
 def test_the_frozen_point_is_said_first_and_an_unavailable_one_says_what_it_needs(
@@ -81,9 +120,8 @@ def test_the_frozen_point_is_said_first_and_an_unavailable_one_says_what_it_need
 
 def test_nothing_frozen_is_said_with_its_reason(found: GateScores) -> None:
     points = made.points(found, TAUS, "accuracy_first")
-    assert "**Nothing is frozen.** accuracy_first: no tau meets the target" in words.points_note(
-        points
-    )
+    told = words.points_note(points).split("\n\n")[1]
+    assert told == "**Nothing is frozen**: accuracy_first is unavailable: no tau is"
     assert not [line for line in words.summary_lines(points) if line.startswith("Frozen")]
 
 
@@ -97,6 +135,39 @@ def test_a_gauge_that_accepts_low_scores_is_told_in_its_own_direction() -> None:
     assert "**Frozen: safety_first, tau 5**" in words.points_note(points)
 
 
+def test_the_target_is_what_is_promised_and_no_bound_is_told_as_less_than_it_is(
+    points: dict[str, Any],
+) -> None:
+    of = points["points"]["safety_first"]["bounds"]["fp_cens"]
+    of |= {"target": 0.00012, "upper": 0.000101}
+    points["points"]["safety_first"]["rule"]["bound"]["fp_cens"] = of["target"]
+    note = words.points_note(points)
+    assert "These are estimates; `fp_cens` is certified at 0.012 % or less." in note
+    assert "`fp_cens` certified at 0.012 % or less" in note
+    assert "| safety_first | fp_cens | 0.012 % | 0.02 % |" in note
+
+
+def test_a_gray_zone_that_cannot_be_is_said(points: dict[str, Any]) -> None:
+    points["points"]["safety_first"] |= {"tau_train": None, "no_gray_zone": "tau is below 0"}
+    note = words.points_note(points)
+    assert "tau 0.3**, without the gray zone that was asked for: tau is below 0." in note
+    assert "## Gray zone\n\n**None** beside safety_first: tau is below 0." in note
+
+
+def test_a_quantile_is_told_from_its_side() -> None:
+    rule = {"recipe": "quantile_multiple", "quantile": 0.025, "of": "in_range"}
+    assert words.rule_words(rule) == (
+        "is the 2.5 % quantile, from the side that gets no answer, of the scores of in-range "
+        "calibration rows"
+    )
+
+
+def test_a_thinned_curve_says_how_many_taus_there_were(sweep: dict[str, Any]) -> None:
+    assert "30 of 200 taus are shown; all of them are in" in words.sweep_note(sweep)
+    thinned = {**sweep, "provenance": {**sweep["provenance"], "taus": 123456}}
+    assert "30 of 123,456 taus are shown; 200 of them are in" in words.sweep_note(thinned)
+
+
 def test_rows_without_groups_are_a_limit_that_is_said(points: dict[str, Any]) -> None:
     assert "**No groups are given**" in words.points_note(points)
     grouped = {**points, "groups": 7}
@@ -106,7 +177,7 @@ def test_rows_without_groups_are_a_limit_that_is_said(points: dict[str, Any]) ->
 def test_identities_that_nobody_stated_are_named_as_a_gap(sweep: dict[str, Any]) -> None:
     told = words.rerun_words(sweep["provenance"])
     assert "| model family | rational |" in told
-    assert "**Not stated: model (tree hash), preprocessing.**" in told
+    assert "**Not stated: `model_tree_hash`, `preprocessing`.**" in told
     whole = {**sweep["provenance"], "identity": dict.fromkeys(words.IDENTITY, "x")}
     assert "Not stated" not in words.rerun_words(whole)
 
