@@ -35,15 +35,24 @@ from dagster_project.lib.demo.population import FULL, WorldSize
 from dagster_project.lib.demo.reviewers import REVIEWERS, simulate_reviews
 from dagster_project.lib.demo.world import World, build_world, read_truth
 from dagster_project.lib.errors import InputError, RefusedError
-from dagster_project.lib.files import write_text
+from dagster_project.lib.files import write_json, write_text
 from dagster_project.lib.review.hand_out import SHEET, answer_name
 from dagster_project.lib.rollup.taxonomy import EXAMPLES
 from dagster_project.settings import SETTINGS_FILE, Settings, load_settings, use_settings_of
 
 CHECKPOINTS = "checkpoints.toml"
 GATE = "gate"
-REMADE = ("dagster_home", "store", "label_drop", GATE, CHECKPOINTS, SETTINGS_FILE)
+ROLLUP = "rollup.json"
+REMADE = ("dagster_home", "store", "label_drop", GATE, CHECKPOINTS, ROLLUP, SETTINGS_FILE)
 """What a second demo makes anew; the world itself is kept if it is whole."""
+ROLLED_UP = {
+    "thresholds": {
+        "target": 0.2,
+        "accuracy": {"class": 0.95, "family": 0.9, "group": 0.85},
+        "max_images_per_patient": 1,
+    }
+}
+"""What the packet's 145 images drawn at random can certify; they cannot certify much less."""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 """Run config: the instance keeps every event, the terminal shows the progress only."""
@@ -147,6 +156,7 @@ def _prepare(world: World) -> Settings:
         write_text(home / name, text)
     (root / "label_drop").mkdir()
     write_checkpoints(root / CHECKPOINTS, seed=world.seed)
+    write_json(root / ROLLUP, ROLLED_UP)
     gate_scores, gate = write_demo_gate(root / GATE)
     given = load_settings()
     values = {
@@ -156,6 +166,7 @@ def _prepare(world: World) -> Settings:
         "TIER_REFIT_STORE": root / "store",
         "TIER_REFIT_CHECKPOINTS": root / CHECKPOINTS,
         "TIER_REFIT_TAXONOMY": EXAMPLES["by_morphology"],
+        "TIER_REFIT_ROLLUP": root / ROLLUP,
         "TIER_REFIT_GATE_SCORES": gate_scores,
         "TIER_REFIT_GATE": gate,
         "NUM_SHARDS": given.num_shards if "num_shards" in given.model_fields_set else SHARDS,

@@ -152,9 +152,10 @@ def gate_operating_points(
         metadata={
             **_told(scores),
             **_headline(found),
-            "freeze": dg.MetadataValue.md(words.decision(found)),
-            "points": show.table(points),
-            "gained_and_lost": show.table(summary.change_table(found)),
+            "to_freeze": found["freeze"]["point"],
+            "points": show.table(points.drop("reason")),
+            "not_backed": show.reasons(_not_backed(found)),
+            "gained_and_lost": show.reasons(summary.change_table(found)["words"].to_list()),
             **_note(publish.POINTS_NOTE, words.points_note(found), publish.POINTS, found, settings),
             **_pictures({name: draw(swept, found) for name, draw in drawn.items()}, settings),
         },
@@ -164,13 +165,13 @@ def gate_operating_points(
 @dg.asset_check(asset=gate_operating_points, blocking=True)
 def point_to_freeze_backed(gate_operating_points: StoredTable) -> dg.AssetCheckResult:
     """The operating point that is to be frozen has a threshold that meets its rule."""
-    from dagster_project.lib.gate.words import decision
-
     found = _points(gate_operating_points)
+    name, backed = found["freeze"]["point"], found["freeze"]["frozen"]
+    told = f"{name}: tau {found['points'][name]['tau']}"
     return dg.AssetCheckResult(
-        passed=found["freeze"]["frozen"],
-        description=decision(found).replace("**", ""),
-        metadata={"point": found["freeze"]["point"]},
+        passed=backed,
+        description=told if backed else f"nothing to freeze: {found['freeze']['reason']}",
+        metadata={"point": name},
     )
 
 
@@ -185,7 +186,9 @@ def chosen_on_scores_in_place(
     same = observe(_scores_file(settings))["sha256"] == chosen_on
     return dg.AssetCheckResult(
         passed=same,
-        description="it is" if same else _changed(settings, gate_operating_points),
+        description=f"{_scores_file(settings).name} is unchanged"
+        if same
+        else _changed(settings, gate_operating_points),
         metadata={"scores_sha256": chosen_on},
     )
 
@@ -361,6 +364,15 @@ def _in_order(report: "Mapping[str, Any]") -> str:
 def _points(stored: StoredTable) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(stored.metadata["points"])
     return found
+
+
+def _not_backed(points: "Mapping[str, Any]") -> list[str]:
+    """One line for each point that has no threshold of its own."""
+    return [
+        f"{name}: {point['status']}: {point['reason']}"
+        for name, point in points["points"].items()
+        if point["status"] != "backed"
+    ]
 
 
 def _told(scores: "GateScores") -> dict[str, Any]:

@@ -220,7 +220,8 @@ def test_the_frozen_folder_is_what_the_command_writes_and_patients_are_in_no_eve
         assert told["scores_sha256"] == scores.source["sha256"], asset
     shown = gated.metadata("gate_operating_points")
     assert {"points", "gained_and_lost", "report", "tau_tradeoff", "tau_infer"} <= set(shown)
-    assert "safety_first" in shown["freeze"]
+    assert shown["to_freeze"] == "safety_first"
+    assert "- impossible: unavailable: fp_cens is not shown" in shown["not_backed"]
     before = latest.resolve()
     assert run(gated).success
     assert latest.resolve() == before
@@ -234,7 +235,9 @@ def test_a_point_that_is_not_backed_blocks_and_is_refused_again_by_the_bundle(
     assert not result.success
     blocked = checks(result)["point_to_freeze_backed"]
     assert not blocked.passed
-    assert "impossible" in str(blocked.description)
+    assert "nothing to freeze: impossible is unavailable: fp_cens is not shown" in str(
+        blocked.description
+    )
     assert gated.count("gate_operating_points") == 1
     assert gated.count("gate_bundle") == 0
     # in a run of its own no check stands before it

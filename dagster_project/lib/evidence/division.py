@@ -9,24 +9,38 @@ patient's images never part.
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
+    Bools = npt.NDArray[np.bool_]
 
-def in_first(patients: pl.Series, share: float) -> npt.NDArray[np.bool_]:
+
+def in_first(patients: pl.Series, share: float) -> Bools:
     """(N,) whether a patient is on the first side: the first 64 bits of its sha256 < share 2^64.
 
     >>> in_first(pl.Series(["patient:b", "patient:c", "patient:b"]), 0.5).tolist()
     [True, False, True]
     """
     names = patients.unique()
-    firsts = {
-        name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) < share * 2.0**64
-        for name in names
-    }
+    firsts = dict(zip(names, below(first_bits(names), share).tolist(), strict=True))
     return patients.replace_strict(firsts, return_dtype=pl.Boolean).to_numpy().astype(bool)
+
+
+def first_bits(names: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """(P,) the first 64 bits of each name's sha256."""
+    digests = (int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) for name in names)
+    return np.fromiter(digests, dtype=np.uint64)
+
+
+def below(bits: npt.NDArray[np.uint64], share: float) -> Bools:
+    """(P,) bits < share 2^64, exactly: none at share 0, all at share 1."""
+    limit = math.ceil(share * 2.0**64)
+    return bits < np.uint64(limit) if limit < 1 << 64 else np.ones(bits.shape, dtype=bool)

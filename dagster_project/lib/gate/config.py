@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -27,7 +28,27 @@ from dagster_project.lib.files import canonical_json, sha256_bytes
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _one_line(text: str) -> str:
+    if not text or not text.isprintable() or text != text.strip():
+        raise ValueError("one line of printable text without blanks at its ends")
+    return text
+
+
+def _numbers(taus: tuple[float, ...]) -> tuple[float, ...]:
+    if not 1 <= len(taus) <= 100_000:
+        raise ValueError("1 to 100,000 numbers")
+    return taus
+
+
+def _sides(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not 1 <= len(names) <= 10 or len(set(names)) < len(names):
+        raise ValueError("1 to 10 names, none of them twice")
+    return names
+
+
+Text = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
 Bounded = Literal["fp_cens", "fn_in", "accepted_censored"]
 Measure = Literal[
     "fn_in",
@@ -85,27 +106,6 @@ class Quantiles(_Part):
     """Taus at ``n`` equally spaced quantiles of the scores, ties kept."""
 
     quantiles: int = Field(ge=2, le=100_000)
-
-
-def _kind_of_taus(value: object) -> str | None:
-    """A fault is told of the kind that was meant, not of all three."""
-    if isinstance(value, dict | Quantiles):
-        return "#quantiles"
-    if isinstance(value, list | tuple) and value:
-        return "#list"
-    return "#word" if value == "distinct" else None
-
-
-Taus = Annotated[
-    Annotated[Literal["distinct"], Tag("#word")]
-    | Annotated[Quantiles, Tag("#quantiles")]
-    | Annotated[tuple[Finite, ...], Tag("#list")],
-    Discriminator(
-        _kind_of_taus,
-        custom_error_type="taus",
-        custom_error_message='"distinct", {"quantiles": n} or a list of at least one number',
-    ),
-]
 
 
 class Split(_Part):
@@ -210,13 +210,40 @@ class GrayZone(_Part):
         return self
 
 
+_TAGS = ("__distinct", "__quantiles", "__given")
+"""The three kinds of taus in pydantic's places; no keys."""
+
+
+def _taus_kind(value: object) -> str | None:
+    if isinstance(value, dict | Quantiles):
+        return _TAGS[1]
+    if isinstance(value, list | tuple):
+        return _TAGS[2]
+    return _TAGS[0] if value == "distinct" else None
+
+
 class GateConfig(_Part):
-    """The whole configuration. ``freeze``: the operating point that goes into the bundle."""
+    """The whole configuration.
+
+    ``taus``: given ones are in the file's units, in any order; a repeated one counts once.
+    ``directions``: every side there can be; None: those that are true of a censored row.
+    ``freeze``: the operating point that goes into the bundle.
+    """
 
     gauge: Gauge
     identity: Identity = Identity()
     relabel: Relabel | None = None
-    taus: Taus = "distinct"
+    taus: Annotated[
+        Annotated[Literal["distinct"], Tag(_TAGS[0])]
+        | Annotated[Quantiles, Tag(_TAGS[1])]
+        | Annotated[tuple[Finite, ...], AfterValidator(_numbers), Tag(_TAGS[2])],
+        Discriminator(
+            _taus_kind,
+            custom_error_type="taus",
+            custom_error_message='"distinct", {"quantiles": n} or a list of numbers',
+        ),
+    ] = "distinct"
+    directions: Annotated[tuple[Text, ...], AfterValidator(_sides)] | None = None
     split: Split = Split()
     certify: Certify = Certify()
     cost: Cost = Cost()
@@ -232,9 +259,6 @@ _PARTS = (
     GateConfig, Gauge, Identity, Relabel, Quantiles, Split, Certify, Cost, Points, Target, Preset,
     Rule, Recipe, GrayZone,
 )  # fmt: skip
-
-_TAGS = ("#word", "#quantiles", "#list")
-"""Tags of the three kinds of taus; no keys."""
 
 
 def rules_of(config: GateConfig) -> dict[str, Rule]:

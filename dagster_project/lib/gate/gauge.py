@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dagster_project.lib.gate.config import GateConfig
 
 DOCS = "docs/gate.md#gauge"
+_MOST = 2_000
+"""Characters of a gauge or an identity in a file."""
 
 
 def sign_of(gauge: Gauge) -> int:
@@ -156,6 +158,8 @@ def recorded_in(metadata: Mapping[str, str], *, name: str) -> tuple[Gauge | None
 def _parsed(kind: type[Any], text: str | None, what: str) -> Any:
     if text is None:
         return None
+    if len(text) > _MOST:
+        raise InputError(f"{what}: {len(text)} characters, allowed are {_MOST}; see {DOCS}")
     try:
         value: BaseModel = kind.model_validate_json(text, strict=True)
     except ValidationError as error:

@@ -9,7 +9,8 @@ is a fault. N = rows, P = groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,9 @@ import polars as pl
 
 from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError, some
-from dagster_project.lib.evidence.rows import hash_numbers
 from dagster_project.lib.files import sha256_file
 from dagster_project.lib.gate.gauge import check_recorded, joined, recorded_in, sign_of
-from dagster_project.lib.gate.split import calibration_rows
+from dagster_project.lib.gate.split import divided
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 REQUIRED = ("score", "in_range")
 OPTIONAL = ("fault", "group", "direction_true", "direction_pred")
 MAX_SIDES = 10
+_SHOWN = 40
+"""Characters of a cell that a message shows at most."""
 
 
 @dataclass(frozen=True)
@@ -106,30 +108,26 @@ def read_scores(path: Path, config: GateConfig) -> GateScores:
         File, row or column, and the mend; a gauge that is not the configured one.
     """
     name = path.name
-    table, sha256 = _read(path, [*REQUIRED, *OPTIONAL])
-    tables.require_columns(name, table.column_names, REQUIRED)
-    if not table.num_rows:
-        raise InputError(f"{name}: no row; a threshold is chosen on scores")
-    recorded, stated = recorded_in(tables.metadata_of(table), name=name)
-    check_recorded(recorded, config, name=name)
-    score = _score(table, name)
-    has = set(table.column_names)
-    groups = _group_names(table, name) if "group" in has else None
-    fault = _flags(table, "fault", name) if "fault" in has else None
-    in_range = _flags(table, "in_range", name)
-    found = make_scores(
-        score,
-        in_range,
-        config,
-        fault=fault,
-        group=groups,
-        direction=_direction(table, in_range, name),
-        identity=joined(stated, config.identity, name=name),
-        name=name,
-    )
+    with _unchanged(path) as sha256:
+        schema = tables.read_schema(path)
+        tables.require_columns(name, schema.names, REQUIRED)
+        recorded, stated = recorded_in(tables.metadata_of(schema.empty_table()), name=name)
+        check_recorded(recorded, config, name=name)
+        has = {column for column in (*REQUIRED, *OPTIONAL) if column in schema.names}
+        score, in_range = _score(path), _flags(path, "in_range")
+        if not score.size:
+            raise InputError(f"{name}: no row; a threshold is chosen on scores")
+        found = make_scores(
+            score,
+            in_range,
+            config,
+            fault=_flags(path, "fault") if "fault" in has else None,
+            group=_text(path, "group") if "group" in has else None,
+            direction=_direction(path, has, in_range, config.directions),
+            identity=joined(stated, config.identity, name=name),
+            name=name,
+        )
     found.source.update(sha256=sha256, columns=sorted(has))
-    if groups is not None:
-        found.source["rows_without_group"] = int(groups.str.starts_with("row:").sum())
     return found
 
 
@@ -160,14 +158,16 @@ def read_unlabelled(path: Path) -> Unlabelled:
         File, row or column, and the mend; no row.
     """
     name = path.name
-    table, sha256 = _read(path, ["score", "fault"])
-    tables.require_columns(name, table.column_names, ["score"])
-    if not table.num_rows:
-        raise InputError(f"{name}: no row; rates are of scores")
-    has_fault = "fault" in table.column_names
-    fault = _flags(table, "fault", name) if has_fault else np.zeros(table.num_rows, dtype=bool)
-    recorded, stated = recorded_in(tables.metadata_of(table), name=name)
-    return Unlabelled(_score(table, name), fault, recorded, stated, sha256)
+    with _unchanged(path) as sha256:
+        schema = tables.read_schema(path)
+        tables.require_columns(name, schema.names, ["score"])
+        score = _score(path)
+        if not score.size:
+            raise InputError(f"{name}: no row; rates are of scores")
+        flagged = "fault" in schema.names
+        fault = _flags(path, "fault") if flagged else np.zeros(score.size, dtype=bool)
+    recorded, stated = recorded_in(tables.metadata_of(schema.empty_table()), name=name)
+    return Unlabelled(score, fault, recorded, stated, sha256)
 
 
 def observe(path: Path) -> dict[str, Any]:
@@ -184,15 +184,17 @@ def observe(path: Path) -> dict[str, Any]:
         No such file, no parquet, no bool column ``in_range``.
     """
     name = path.name
-    table, sha256 = _read(path, ["in_range"])
-    tables.require_columns(name, table.column_names, ["in_range"])
-    inside = int(_flags(table, "in_range", name).sum())
-    gauge, identity = recorded_in(tables.metadata_of(table), name=name)
+    with _unchanged(path) as sha256:
+        schema = tables.read_schema(path)
+        tables.require_columns(name, schema.names, ["in_range"])
+        in_range = _flags(path, "in_range")
+    inside = int(in_range.sum())
+    gauge, identity = recorded_in(tables.metadata_of(schema.empty_table()), name=name)
     return {
         "sha256": sha256,
-        "rows": table.num_rows,
+        "rows": in_range.size,
         "in_range": inside,
-        "censored": table.num_rows - inside,
+        "censored": in_range.size - inside,
         "gauge": gauge and gauge.model_dump(mode="json"),
         "identity": identity and identity.model_dump(mode="json"),
     }
@@ -215,7 +217,7 @@ def make_scores(
     ----------
     score : (N,) float32 or float64. in_range, fault : (N,) bool.
     config : its gauge, its identity unless one is given, and its split count.
-    group : (N,) names. name : of the scores, for messages.
+    group : (N,) names; null: the row is a group of its own. name : of the scores, for messages.
 
     Raises
     ------
@@ -237,8 +239,8 @@ def make_scores(
             "magnitude is abs; take absolute values, or name the convention"
         )
     flagged = np.zeros(score.size, dtype=bool) if fault is None else fault
-    number, n_groups = (None, score.size) if group is None else hash_numbers(group)
-    first = calibration_rows(score.size, config.split.calibration, group)
+    groups = divided(score.size, config.split.calibration, group, name=name)
+    first, n_groups = groups.first, groups.n
     if first.all() or not first.any():
         raise InputError(
             f"{name}: all rows fall on one side of the division ({n_groups} groups or rows); more "
@@ -248,7 +250,7 @@ def make_scores(
         score=score if sign_of(gauge) > 0 else -score,
         in_range=in_range,
         fault=flagged | ~finite,
-        group=number,
+        group=groups.number,
         n_groups=n_groups,
         first=first,
         direction=direction,
@@ -263,37 +265,43 @@ def make_scores(
             "infinite": int(np.isinf(score).sum()),
             "flagged_faults": int(flagged.sum()),
             "groups": None if group is None else n_groups,
+            **({} if group is None else {"rows_without_group": groups.unnamed}),
             "calibration_share": config.split.calibration,
         },
     )
 
 
-def _read(path: Path, columns: Sequence[str]) -> tuple[pa.Table, str]:
-    """Columns of a file and the sha256 of the very bytes that they are of."""
-    before = sha256_file(path) if path.is_file() else None
-    table = tables.read_arrow(path, columns)
-    if before is None or sha256_file(path) != before:
+@contextmanager
+def _unchanged(path: Path) -> Iterator[str]:
+    """The sha256 of a file, which is of the very bytes that are read within."""
+    before = sha256_file(tables.existing(path, "scores file"))
+    yield before
+    if sha256_file(path) != before:
         raise InputError(f"{path.name}: changed while it was read; run it again once it is written")
-    return table, before
 
 
-def _score(table: pa.Table, name: str) -> npt.NDArray[Any]:
+def _column(path: Path, column: str) -> pa.ChunkedArray:
+    """One column at a time, let go after: ten million rows fit."""
+    return tables.read_arrow(path, [column]).column(0)
+
+
+def _score(path: Path) -> npt.NDArray[Any]:
     import pyarrow as pa
 
-    column = table["score"]
+    column = _column(path, "score")
     if column.type not in (pa.float32(), pa.float64()):
         raise InputError(
-            f"{name}, column score: {column.type}; float32 or float64 is needed (float16 and whole "
-            "numbers: cast them, so that what is compared is what was written)"
+            f"{path.name}, column score: {column.type}; float32 or float64 is needed (float16 and "
+            "whole numbers: cast them, so that what is compared is what was written)"
         )
     filled: npt.NDArray[Any] = column.to_numpy()  # a null becomes NaN
     return filled
 
 
-def _flags(table: pa.Table, column: str, name: str) -> Bools:
+def _flags(path: Path, column: str) -> Bools:
     import pyarrow as pa
 
-    found = table[column]
+    found, name = _column(path, column), path.name
     if found.type != pa.bool_():
         raise InputError(f"{name}, column {column}: {found.type}; bool is needed")
     if found.null_count:
@@ -305,29 +313,19 @@ def _flags(table: pa.Table, column: str, name: str) -> Bools:
     return values.astype(bool)
 
 
-def _group_names(table: pa.Table, name: str) -> pl.Series:
-    """(N,) ``group:<name>``; of a row without one ``row:<number from 1>``, so that none collide."""
-    column = _text(table, "group", name)
-    numbers = pl.int_range(1, len(column) + 1, eager=True).cast(pl.String)
-    frame = pl.DataFrame({"group": column, "row": numbers})
-    return frame.select(
-        pl.when(pl.col("group").is_null())
-        .then("row:" + pl.col("row"))
-        .otherwise("group:" + pl.col("group"))
-        .alias("group")
-    ).to_series()
-
-
-def _text(table: pa.Table, column: str, name: str) -> pl.Series:
-    found = pl.Series(column, pl.from_arrow(table[column]))
+def _text(path: Path, column: str) -> pl.Series:
+    found = pl.Series(column, pl.from_arrow(_column(path, column)))
     whole = found.dtype.is_integer() and column == "group"
     if not (whole or found.dtype in (pl.String, pl.Categorical, pl.Enum)):
-        raise InputError(f"{name}, column {column}: {found.dtype}; text is needed")
+        raise InputError(f"{path.name}, column {column}: {found.dtype}; text is needed")
     return found.cast(pl.String)
 
 
-def _direction(table: pa.Table, in_range: Bools, name: str) -> Direction | None:
-    both = [column for column in OPTIONAL[2:] if column in table.column_names]
+def _direction(
+    path: Path, has: Collection[str], in_range: Bools, declared: tuple[str, ...] | None
+) -> Direction | None:
+    name = path.name
+    both = [column for column in OPTIONAL[2:] if column in has]
     if not both:
         return None
     if len(both) == 1:
@@ -335,7 +333,7 @@ def _direction(table: pa.Table, in_range: Bools, name: str) -> Direction | None:
             f"{name}: column {both[0]} stands alone; direction_true and direction_pred are needed "
             "together"
         )
-    true, pred = (_text(table, column, name) for column in both)
+    true, pred = (_text(path, column) for column in both)
     censored = pl.Series(~in_range)
     missing = np.flatnonzero((censored & true.is_null()).to_numpy())
     if missing.size:
@@ -343,15 +341,30 @@ def _direction(table: pa.Table, in_range: Bools, name: str) -> Direction | None:
             f"{name} row {missing[0] + 1}, column direction_true: empty in a censored row "
             f"({missing.size} such); name its side, or leave out both direction columns"
         )
-    names = tuple(sorted({*true.filter(censored).unique(), *pred.drop_nulls().unique()}))
+    used = {*true.filter(censored).unique()} or {*pred.drop_nulls().unique()}
+    names = tuple(sorted(used if declared is None else declared))
     if len(names) > MAX_SIDES:
         raise InputError(
             f"{name}, columns direction_true and direction_pred: {len(names)} sides "
             f"({some(names)}); {MAX_SIDES} at most"
         )
+    _check_sides(true, censored, names, name)
+    _check_sides(pred, pred.is_not_null(), names, name)
     return Direction(
         names, np.where(in_range, np.int8(-1), _numbers(true, names)), _numbers(pred, names)
     )
+
+
+def _check_sides(found: pl.Series, read: pl.Series, names: Sequence[str], name: str) -> None:
+    """Refuse a direction that is none: a misspelt one would be a side of its own, never right."""
+    wrong = np.flatnonzero((read & ~found.is_in(list(names))).to_numpy())
+    if wrong.size:
+        raise InputError(
+            f"{name} row {wrong[0] + 1}, column {found.name}: unknown direction "
+            f"{found[int(wrong[0])][:_SHOWN]!r} ({wrong.size} such); known are {some(names)}. "
+            "Correct it, or, if it is a side that no censored row has, list all under key "
+            "directions of the configuration"
+        )
 
 
 def _numbers(found: pl.Series, names: Sequence[str]) -> npt.NDArray[np.int8]:

@@ -9,39 +9,94 @@ seed to shop for, and a file in another order is another division, which is reco
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagster_project.lib.evidence.division import in_first
+from dagster_project.lib.errors import InputError
+from dagster_project.lib.evidence.division import below, first_bits
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import polars as pl
+    import pyarrow as pa
 
     from dagster_project.lib.gate.scores import GateScores
 
-BY_GROUP = "sha256 of the group's name"
+    Bools = npt.NDArray[np.bool_]
+    Ints = npt.NDArray[np.int64]
+
+BY_GROUP = "first 64 bits of sha256 of group:<name>, or of row:<number from 1> where it has none"
 BY_ROW = "SplitMix64 of the row's number, from 0"
+_BLOCK = 1 << 16
 
 
-def calibration_rows(
-    n: int, share: float, groups: pl.Series | None = None
-) -> npt.NDArray[np.bool_]:
-    """(n,) whether a row is on the calibration side.
+@dataclass(frozen=True)
+class Groups:
+    """Rows that belong together, and the side each is on.
+
+    Attributes
+    ----------
+    number : (N,) int64 in 0..P-1, by the hash of the name; None: every row by itself.
+    n : P. first : (N,) bool, calibration. unnamed : rows that name no group, each its own.
+    """
+
+    number: Ints | None
+    n: int
+    first: Bools
+    unnamed: int
+
+
+def divided(
+    n: int, share: float, group: pl.Series | None = None, *, name: str = "scores"
+) -> Groups:
+    """Groups of ``n`` rows, and which of them calibrate.
+
+    Names become numbers without a Python object a row: ten million rows fit.
 
     Parameters
     ----------
-    share : of groups (or rows), expected; in (0, 1).
-    groups : (n,) names, no null; None: every row by itself.
+    share : of groups (or rows), expected; in (0, 1). name : of the scores, for messages.
+    group : (n,) names; null: the row is a group of its own. None: every row is.
 
-    >>> calibration_rows(6, 0.5).tolist()
+    Raises
+    ------
+    InputError
+        An empty name.
+
+    >>> divided(6, 0.5).first.tolist()
     [False, True, True, False, True, True]
+    >>> import polars as pl
+    >>> divided(3, 0.5, pl.Series(["a", None, "a"])).number.tolist()
+    [0, 1, 0]
     """
-    if groups is not None:
-        return in_first(groups, share)
-    limit = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
-    return mixed(np.arange(n)) < limit
+    if group is None:
+        blocks = (np.arange(at, min(at + _BLOCK, n)) for at in range(0, n, _BLOCK))
+        sides = [below(mixed(block), share) for block in blocks]
+        return Groups(None, n, np.concatenate([*sides, np.empty(0, dtype=bool)]), 0)
+    column = group.to_arrow().dictionary_encode()
+    code = np.array(column.indices.fill_null(-1))
+    alone = np.flatnonzero(code < 0)
+    code[alone] = len(column.dictionary) + np.arange(alone.size)
+    bits = first_bits(_keys(column.dictionary, alone))
+    number = np.empty(bits.size, dtype=np.int64)
+    number[np.argsort(bits, kind="stable")] = np.arange(bits.size)
+    empty = column.dictionary.index("").as_py() if len(column.dictionary) else -1
+    if empty >= 0:
+        raise InputError(
+            f"{name} row {int((code == empty).argmax()) + 1}, column group: an empty name; leave "
+            "it null where it is not known"
+        )
+    return Groups(number[code], bits.size, below(bits, share)[code], int(alone.size))
+
+
+def _keys(names: pa.Array, alone: npt.NDArray[np.intp]) -> Iterator[str]:
+    """What is hashed: of each name, then of each row without one; never the same."""
+    for start in range(0, len(names), _BLOCK):  # a list of all takes 100 bytes a name
+        yield from (f"group:{name}" for name in names.slice(start, _BLOCK).to_pylist())
+    yield from (f"row:{row + 1}" for row in alone.tolist())
 
 
 def mixed(number: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagster_project.lib.evidence.by_score import counts_by_score
+from dagster_project.lib.evidence.by_score import CountsByScore, counts_by_score
 from dagster_project.lib.gate.config import Quantiles, config_sha256
 from dagster_project.lib.gate.gauge import sign_of
 
@@ -107,7 +107,10 @@ def taus_of(scores: GateScores, taus: Taus, *, where: Bools | None = None) -> Fl
     found = scores.score[own]
     if isinstance(taus, Quantiles) and found.size:
         found = np.quantile(found, np.linspace(0, 1, taus.quantiles), method="higher")
-    return np.unique(found).astype(np.float64) + 0.0
+    found = np.sort(found)  # np.unique holds a hash table as well: three times the memory
+    new = np.ones(found.size, dtype=bool)
+    np.not_equal(found[1:], found[:-1], out=new[1:])
+    return found[new].astype(np.float64) + 0.0
 
 
 def sweep(scores: GateScores, taus: Floats, *, where: Bools | None = None) -> Sweep:
@@ -119,44 +122,55 @@ def sweep(scores: GateScores, taus: Floats, *, where: Bools | None = None) -> Sw
     where : (N,) rows that count; None: all.
     """
     here = np.ones(len(scores), dtype=bool) if where is None else where
-    in_range, fault = scores.in_range[here], scores.fault[here]
-    score = scores.score[here]
-    scored = ~fault
-    counts = counts_by_score(score[scored], [in_range[scored]])
-    above = np.searchsorted(-counts.threshold, -taus, side="right")  # distinct scores >= tau
-    accepted, accepted_in = (np.append(0, count)[above] for count in (counts.n, *counts.hits))
-    n, n_in = int(score.size), int(in_range.sum())
-    flagged = np.sort(score[fault & np.isfinite(score)])  # mixed: a fault and below tau
+    in_range, fault = scores.in_range & here, scores.fault & here
+    n, n_in, n_fault = (int(np.count_nonzero(rows)) for rows in (here, in_range, fault))
+    scored = here & ~fault
+    counts = counts_by_score(scores.score[scored], [in_range[scored]])
+    accepted, accepted_in = at_or_above(counts, taus)
+    del counts  # as large as the scores, three times
+    flagged = np.sort(scores.score[fault & np.isfinite(scores.score)])  # mixed: fault, below tau
     return Sweep(
         taus=taus,
         n=n,
         n_in=n_in,
         n_cens=n - n_in,
-        n_fault=int(fault.sum()),
+        n_fault=n_fault,
         bottom_in=n_in - accepted_in,
         bottom_cens=n - n_in - (accepted - accepted_in),
-        semantic=int(scored.sum()) - accepted + np.searchsorted(flagged, taus, side="left"),
+        semantic=n - n_fault - accepted + np.searchsorted(flagged, taus, side="left"),
     )
+
+
+def at_or_above(counts: CountsByScore, taus: Floats) -> list[Ints]:
+    """(T,) rows at or above each tau, then those of each flag; a tau need not be a score."""
+    rising = counts.threshold[::-1]
+    inside = rising.size - np.searchsorted(rising, taus, side="left")  # distinct scores >= tau
+    none = inside == 0
+    found = []
+    for count in (counts.n, *counts.hits):
+        above = count[inside - 1] if count.size else np.zeros(taus.shape, dtype=np.int64)
+        above[none] = 0
+        found.append(above)
+    return found
 
 
 def curves(found: Sweep, gauge: Gauge, *, pins: Iterable[float] = ()) -> dict[str, Any]:
     """The rates along the taus as plain JSON, in the units of the file, null for the undefined.
 
-    At most :data:`MAX_POINTS` taus, evenly by rank, the first and the last among them, and ``pins``
-    (oriented) wherever they are taus.
+    At most :data:`MAX_POINTS` taus: the first, the last, ``pins`` (oriented) wherever they are
+    taus, and others evenly by rank.
     """
     taus = found.taus
-    kept = np.unique(np.linspace(0, taus.size - 1, min(taus.size, MAX_POINTS)).round())
     pinned = np.flatnonzero(np.isin(taus, np.array(list(pins), dtype=np.float64)))
+    room = min(taus.size, MAX_POINTS) - (pinned.size if taus.size > MAX_POINTS else 0)
+    kept = np.linspace(0, taus.size - 1, max(room, min(taus.size, 2))).round()
     at = np.unique(np.append(kept, pinned)).astype(np.int64)
     if sign_of(gauge) < 0:
         at = at[::-1]
-    columns = {
-        "taus": sign_of(gauge) * taus + 0.0,
-        **{name: getattr(found, name) for name in RATES},
-    }
+    columns = {"taus": sign_of(gauge) * taus[at] + 0.0}
+    columns |= {name: getattr(found, name)[at] for name in RATES}
     return {
-        name: [None if np.isnan(value) else value for value in column[at].tolist()]
+        name: [None if np.isnan(value) else value for value in column.tolist()]
         for name, column in columns.items()
     }
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.gate import config as module
 from dagster_project.lib.gate.config import (
     PRESETS,
     config_sha256,
@@ -45,19 +48,15 @@ def test_presets_and_a_user_s_rule_are_of_one_grammar() -> None:
         pytest.param({"freeze": "best"}, "best is no operating point; known are", id="no_point"),
         pytest.param({"taus": [0.1, "0.2"]}, "got '0.2'", id="text_for_a_number"),
         pytest.param(
-            {"taus": []},
-            r"json: key taus: got \[\], allowed: .*of at least one number$",
-            id="no_tau",
+            {"taus": "all"},
+            re.escape("""got 'all', allowed: "distinct", {"quantiles": n} or a list of numbers"""),
+            id="no_such_taus",
         ),
+        pytest.param({"taus": []}, r"got \[\], allowed: 1 to 100,000 numbers$", id="no_taus"),
+        pytest.param({"taus": {"quantiles": 1}}, r"key taus.quantiles: got 1, [^;]*$", id="one"),
+        pytest.param({"directions": ["a", "a"]}, "1 to 10 names, none of them twice", id="twice"),
         pytest.param(
-            {"taus": {"quantiles": 1}},
-            "json: key taus.quantiles: got 1, allowed: greater than or equal to 2$",
-            id="one_quantile",
-        ),
-        pytest.param(
-            {"taus": 0.5},
-            r'json: key taus: got 0.5, allowed: "distinct", ',
-            id="one_number_for_taus",
+            {"gauge": {**GAUGE, "head": "a\n| b"}}, "gauge.head: .*one line", id="two_lines"
         ),
         pytest.param({"gray_zone": {}}, "give tau_train or multiple", id="empty_gray_zone"),
         pytest.param({"gray_zone": {"multiple": 1}}, "greater than 1", id="no_multiple"),
@@ -84,3 +83,13 @@ def test_what_is_wrong_is_named(tmp_path: Path, keys: dict[str, Any], said: str)
         read_config(path)
     assert str(error.value).startswith("gate.json: ")
     assert "\n" not in str(error.value)
+
+
+def test_the_documentation_names_every_key_and_its_example_is_read() -> None:
+    text = (Path(__file__).parents[3] / "docs/gate.md").read_text(encoding="utf-8")
+    for part in vars(module).values():
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            assert [name for name in part.model_fields if f"`{name}`" not in text] == [], part
+    example = re.search(r"```json\n(\{\n  \"gauge\".*?)```", text, re.DOTALL)
+    assert example is not None
+    parse_config(json.loads(example[1]))

@@ -12,10 +12,13 @@ import pyarrow as pa
 import pytest
 
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.evidence.division import in_first
+from dagster_project.lib.evidence.rows import hash_numbers
 from dagster_project.lib.files import sha256_file
 from dagster_project.lib.gate.config import GateConfig, parse_config
 from dagster_project.lib.gate.scores import make_scores, read_scores
-from dagster_project.lib.tables import with_metadata, write_arrow
+from dagster_project.lib.gate.split import divided, mixed
+from dagster_project.lib.tables import read_arrow, with_metadata, write_arrow
 
 GAUGE = {"head": "q", "magnitude": "abs", "normalisation": "none"}
 
@@ -125,6 +128,16 @@ def test_directions_are_read_of_censored_rows(tmp_path: Path) -> None:
         ),
         pytest.param(columns(group=["a"] * 6), "fall on one side", id="one_group"),
         pytest.param(
+            columns(group=["a", "b", "", "c", "", "d"]),
+            "row 3, column group: an empty name",
+            id="empty_group",
+        ),
+        pytest.param(
+            columns(direction_true=["low"] * 6, direction_pred=["low"] * 4 + ["lwo", "low"]),
+            r"row 5, column direction_pred: unknown direction 'lwo' \(1 such\); known are 'low'",
+            id="misspelt_side",
+        ),
+        pytest.param(
             {key: value[:0] for key, value in columns(in_range=pa.array([True])).items()},
             "no row",
             id="empty",
@@ -185,9 +198,75 @@ def test_a_notebook_gets_the_same_as_a_file(tmp_path: Path) -> None:
         np.array([0.5, np.nan, 0.1, np.nan, np.inf, 0.4]),
         np.array([True, True, False, False, True, False]),
         config(),
-        group=pl.Series([f"group:{name}" for name in "abcdef"]),
+        group=pl.Series(list("abcdef")),
     )
     assert made.first.tolist() == read.first.tolist()
     assert made.fault.tolist() == read.fault.tolist()
     with pytest.raises(InputError, match=r"lengths \[2, 3\]"):
         make_scores(np.zeros(3), np.zeros(2, dtype=bool), config())
+
+
+def test_a_side_that_no_row_has_may_be_said_once_it_is_declared(tmp_path: Path) -> None:
+    sides = {"direction_true": ["low"] * 6, "direction_pred": ["low"] * 5 + ["high"]}
+    path = written(tmp_path, columns(**sides))
+    with pytest.raises(InputError, match="list all under key directions"):
+        read_scores(path, config())
+    found = read_scores(path, config(directions=["low", "high"])).direction
+    assert found is not None
+    assert (found.names, found.pred.tolist()) == (("high", "low"), [1, 1, 1, 1, 1, 0])
+    with pytest.raises(InputError, match="row 3, column direction_true: unknown direction 'low'"):
+        read_scores(path, config(directions=["high"]))
+
+
+def test_a_cell_of_a_wrong_column_is_not_printed_whole(tmp_path: Path) -> None:
+    note = "Mrs. Doe, born 1950, was seen on Monday with a lesion"
+    sides = {"direction_true": ["low"] * 6, "direction_pred": ["low"] * 5 + [note]}
+    with pytest.raises(InputError) as error:
+        read_scores(written(tmp_path, columns(**sides)), config())
+    assert note[:41] not in str(error.value)
+    with pytest.raises(InputError, match="metadata gauge: 3002 characters") as error:
+        read_scores(written(tmp_path, columns(), gauge="x" * 3000), config())  # type: ignore[arg-type]
+    assert len(str(error.value)) < 200
+
+
+def test_groups_and_sides_are_those_of_every_division_by_name() -> None:
+    """A null is its row: three rows a name, and every tenth row without one."""
+    names = [None if row % 10 == 0 else f"p{row // 3}" for row in range(300)]
+    found = make_scores(
+        np.linspace(0, 1, 300), np.arange(300) % 2 == 0, config(), group=pl.Series(names)
+    )
+    keys = pl.Series(
+        [f"row:{row + 1}" if name is None else f"group:{name}" for row, name in enumerate(names)]
+    )
+    number, n_groups = hash_numbers(keys)
+    assert found.group is not None
+    assert (found.group.tolist(), found.n_groups) == (number.tolist(), n_groups)
+    assert found.first.tolist() == in_first(keys, 0.5).tolist()
+    assert found.source["rows_without_group"] == 30
+
+
+def test_rows_fall_by_the_published_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, drawn, mask = 0, [], (1 << 64) - 1
+    for _ in range(50):  # SplitMix64 from seed 0, step by step
+        state = (state + 0x9E3779B97F4A7C15) & mask
+        z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        drawn.append(z ^ (z >> 31))
+    assert mixed(np.arange(50)).tolist() == drawn
+    monkeypatch.setattr("dagster_project.lib.gate.split._BLOCK", 7)
+    assert divided(50, 0.4).first.tolist() == [z < 0.4 * 2.0**64 for z in drawn]
+
+
+def test_a_file_replaced_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, columns())
+
+    def replaced(*args: Any) -> Any:
+        found = read_arrow(*args)
+        written(tmp_path, columns(score=[0.1] * 6))
+        return found
+
+    monkeypatch.setattr("dagster_project.lib.tables.read_arrow", replaced)
+    with pytest.raises(InputError, match="changed while it was read"):
+        read_scores(path, config())

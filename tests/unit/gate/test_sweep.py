@@ -118,8 +118,19 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends_and_pins() -> None:
     found = make_scores(values, np.arange(n) % 2 == 0, config())
     taus = taus_of(found, "distinct")
     told = curves(sweep(found, taus), found.gauge, pins=[float(taus[17]), 5.0])
-    assert MAX_POINTS <= len(told["taus"]) <= MAX_POINTS + 1
+    assert MAX_POINTS - 1 <= len(told["taus"]) <= MAX_POINTS
     assert {float(taus[0]), float(taus[17]), float(taus[-1])} <= set(told["taus"])
     assert {len(told[name]) for name in RATES} == {len(told["taus"])}
     said = provenance(found, config(), n_taus=taus.size)
     assert (said["taus"], said["taus_written"], said["bottom"]) == (n, MAX_POINTS, "score < tau")
+
+
+def test_taus_of_one_sign_of_nought_and_at_the_ends_of_the_doubles() -> None:
+    found = scores([0.0, -0.0, 5e-324, 1.7e308], "1101")
+    assert [str(tau) for tau in taus_of(found, "distinct").tolist()] == [
+        "0.0",
+        "5e-324",
+        "1.7e+308",
+    ]
+    beyond = sweep(found, np.array([-1.0, 1.6e308, 1.75e308]))
+    assert beyond.bottom_rate.tolist() == [0.0, 0.75, 1.0]
