@@ -342,7 +342,13 @@ def gate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--point", metavar="NAME", help="freeze this operating point; default: what C says"
     )
-    command.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    command.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        help="output folder; without metadata.json, and exit 3, if the point is not backed",
+    )
     command.add_argument(
         "--json", action="store_true", help="operating_points.json on stdout, in place of words"
     )

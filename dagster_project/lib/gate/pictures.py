@@ -45,7 +45,7 @@ Report = Mapping[str, Any]
 def sweep_png(sweep: Report, points: Report | None = None) -> bytes:
     """Three rates against tau; with ``points`` each point's tau, and the frozen one's gray zone."""
     width = 8.0
-    figure = house.new_figure(width, 4.6)
+    figure = house.new_figure(width, 4.6 + _more({} if points is None else pinned(points)))
     axes = figure.add_subplot()
     curves, scale = sweep["curves"], sweep["distribution"]["scale"]
     taus = _numbers(curves["taus"])
@@ -67,7 +67,7 @@ def sweep_png(sweep: Report, points: Report | None = None) -> bytes:
 
 def tradeoff_png(sweep: Report, points: Report) -> bytes:
     """Out of range and answered against in range and not, on the cases that judge."""
-    figure = house.new_figure(7.2, 6.2)
+    figure = house.new_figure(7.2, 6.2 + _more(pinned(points)))
     axes = figure.add_subplot()
     curves = sweep["evaluation_curves"]
     x, y = _numbers(curves["fn_in"]), _numbers(curves["fp_cens"])
@@ -124,6 +124,11 @@ def distribution_png(sweep: Report, points: Report | None = None) -> bytes:
     figure.legend(loc="outside lower center", ncols=1, fontsize=8)
     figure.suptitle(_title(sweep, "where the scores lie"), fontsize=10)
     return house.png(figure)
+
+
+def _more(taus: Mapping[str, float]) -> float:
+    """Inches for the names of more than four thresholds; the axes keep their height."""
+    return max(len(set(taus.values())) - 4, 0) * 1.15 * _ROW / 72
 
 
 def _dots(n: int) -> str:

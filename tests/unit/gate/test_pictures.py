@@ -122,6 +122,22 @@ def test_the_scores_own_units_and_sides_are_shown(drawn: list[Figure]) -> None:
     assert axes.get_xlim()[0] > 0
 
 
+def test_many_points_do_not_squeeze_the_axes(
+    found: GateScores, sweep: dict[str, Any], drawn: list[Figure]
+) -> None:
+    few = made.points(found, {"safety_first": 0.2}, "safety_first")
+    taus = {"safety_first": 0.2, **{f"a_rule_{i}": 0.1 + i / 1000 for i in range(10)}}
+    many = made.points(found, taus, "safety_first")
+    for points in (few, many):
+        pictures.sweep_png(sweep, points)
+        pictures.tradeoff_png(sweep, points)
+    heights = []
+    for figure in drawn:
+        figure.draw_without_rendering()
+        heights.append(figure.axes[0].get_window_extent().height)
+    assert min(heights[2] / heights[0], heights[3] / heights[1]) > 0.8
+
+
 def test_few_taus_are_marked_as_what_is_known(
     sweep: dict[str, Any], points: dict[str, Any], drawn: list[Figure]
 ) -> None:
