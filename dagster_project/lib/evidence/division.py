@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 
@@ -25,8 +25,12 @@ def in_first(patients: pl.Series, share: float) -> npt.NDArray[np.bool_]:
     [True, False, True]
     """
     names = patients.unique()
-    firsts = {
-        name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) < share * 2.0**64
+    firsts = (
+        int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) < share * 2.0**64
         for name in names
-    }
-    return patients.replace_strict(firsts, return_dtype=pl.Boolean).to_numpy().astype(bool)
+    )
+    # a dictionary of millions of names takes as much memory as all the rest
+    sides = np.fromiter(firsts, dtype=bool, count=len(names))
+    sided = pl.DataFrame({"patient": names, "first": sides})
+    rows = patients.to_frame("patient").join(sided, on="patient", how="left", maintain_order="left")
+    return rows["first"].to_numpy().astype(bool)
