@@ -44,6 +44,7 @@ def test_presets_and_a_user_s_rule_are_of_one_grammar() -> None:
         pytest.param({"tau": 1}, "key tau: unknown, nearest taus", id="unknown_key"),
         pytest.param({"freeze": "best"}, "best is no operating point; known are", id="no_point"),
         pytest.param({"taus": [0.1, "0.2"]}, "got '0.2'", id="text_for_a_number"),
+        pytest.param({"taus": []}, "key taus: got .., allowed: at least one", id="no_tau"),
         pytest.param({"gray_zone": {}}, "give tau_train or multiple", id="empty_gray_zone"),
         pytest.param({"gray_zone": {"multiple": 1}}, "greater than 1", id="no_multiple"),
         pytest.param({"certify": {"delta": 0}}, "greater than 0", id="no_delta"),
