@@ -30,8 +30,10 @@ def in_first(patients: pl.Series, share: float) -> Bools:
     [True, False, True]
     """
     names = patients.unique()
-    firsts = dict(zip(names, below(first_bits(names), share).tolist(), strict=True))
-    return patients.replace_strict(firsts, return_dtype=pl.Boolean).to_numpy().astype(bool)
+    # a dictionary of millions of names takes as much memory as all the rest
+    sided = pl.DataFrame({"patient": names, "first": below(first_bits(names), share)})
+    rows = patients.to_frame("patient").join(sided, on="patient", how="left", maintain_order="left")
+    return rows["first"].to_numpy().astype(bool)
 
 
 def first_bits(names: Iterable[str]) -> npt.NDArray[np.uint64]:

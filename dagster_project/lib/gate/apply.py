@@ -9,7 +9,7 @@ is in the units of the scores; where low ones are accepted (distances), > takes 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from sys import float_info
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,7 +129,8 @@ def gate_of(bundle: Any) -> Gate:
 
 def _number(made: Mapping[str, Any], key: str) -> float:
     value = made[key]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and abs(value) <= float_info.max):  # of NaN, infinity and huge integers, too
         raise ValueError(f"bundle, key {key}: {value!r}; a finite number is needed")
     return float(value)
 

@@ -186,7 +186,7 @@ def files_of(frozen: Mapping[str, Any], beside: Mapping[str, bytes]) -> dict[str
     return {**beside, NAME: sums.json_bytes(_sealed({**frozen, "files": hashes}))}
 
 
-def read_bundle(path: Path) -> Bundle:
+def read_bundle(path: Path | str) -> Bundle:
     """A bundle from its ``metadata.json``, or from the folder that holds it.
 
     Where the files that it was frozen with lie beside it, they must be the same; a copy that stands
@@ -198,6 +198,7 @@ def read_bundle(path: Path) -> Bundle:
         No such file; a key missing, unknown, out of range or contradicting another; a bundle or a
         neighbour that was changed since.
     """
+    path = Path(path)
     file = path / NAME if path.is_dir() else path
     found = parse_bundle(read_config_json(file, "gate bundle", DOCS), file.name)
     changed = changed_beside(found, file)

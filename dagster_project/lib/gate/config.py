@@ -318,6 +318,8 @@ def parse_config(value: object, name: str = "gate configuration") -> GateConfig:
         raise InputError(f"{name}: {told}") from None
     except ValueError as error:
         raise InputError(f"{name}: not JSON ({error}); see {DOCS}") from None
+    if config.taus == ():
+        raise InputError(f"{name}: key taus: got [], allowed: at least one number, or distinct")
     taken = [rule for rule in config.points.rules if rule in (*PRESETS, RECIPE)]
     if taken:
         raise InputError(f"{name}: key points.rules: {taken[0]} is built in; choose another name")

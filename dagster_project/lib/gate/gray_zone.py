@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from dagster_project.lib.errors import InputError
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -102,9 +104,16 @@ def rates(
     ``accept_rate`` (answered, gap included), ``fault_rate``, ``semantic_bottom_rate`` (finite and
     below tau_infer, faulty or not); null where N = 0. bottom + accept = 1.
 
+    Raises
+    ------
+    InputError
+        ``fault`` is not bool.
+
     >>> rates(np.array([0.1, 0.2, 0.3, np.nan]), Taus(0.2, 0.3))["gap_rate"]
     0.25
     """
+    if fault is not None and fault.dtype != np.bool_:
+        raise InputError(f"fault is {fault.dtype}; an array of bool is needed")
     low = gate.accept == "low"
     infer = -gate.tau_infer if low else gate.tau_infer
     values = score.astype(np.float64)

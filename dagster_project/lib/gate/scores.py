@@ -9,7 +9,7 @@ is a fault. N = rows, P = groups.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,15 +222,11 @@ def make_scores(
     Raises
     ------
     InputError
-        Not float; lengths differ; a negative magnitude; one half of the split is empty.
+        Not float; flags that are not bool; lengths differ; a row of ``group`` is empty; a negative
+        magnitude; one half of the split is empty.
     """
     gauge = config.gauge
-    sizes = {len(x) for x in (score, in_range, fault, group) if x is not None}
-    if score.dtype not in (np.float32, np.float64) or len(sizes) != 1:
-        raise InputError(
-            f"{name}: {score.dtype} scores and lengths {sorted(sizes)}; give float32 or float64, "
-            "and one length"
-        )
+    _check_arrays(score, {"in_range": in_range, "fault": fault}, group, name)
     finite = np.isfinite(score)
     if gauge.magnitude == "abs" and (score[finite] < 0).any():
         row = int(np.flatnonzero(finite & (score < 0))[0])
@@ -269,6 +265,21 @@ def make_scores(
             "calibration_share": config.split.calibration,
         },
     )
+
+
+def _check_arrays(
+    score: npt.NDArray[Any], flags: Mapping[str, Bools | None], group: pl.Series | None, name: str
+) -> None:
+    sizes = {len(x) for x in (score, *flags.values(), group) if x is not None}
+    if score.dtype not in (np.float32, np.float64) or score.ndim != 1 or len(sizes) != 1:
+        raise InputError(
+            f"{name}: {score.dtype} scores of shape {score.shape} and lengths {sorted(sizes)}; "
+            "give one dimension of float32 or float64, and one length"
+        )
+    for column, flag in flags.items():
+        found = getattr(flag, "dtype", type(flag).__name__)
+        if flag is not None and found != np.bool_:  # ~1 is -2: numbers would be miscounted
+            raise InputError(f"{name}, {column}: {found}; an array of bool is needed")
 
 
 @contextmanager
@@ -316,7 +327,7 @@ def _flags(path: Path, column: str) -> Bools:
 def _text(path: Path, column: str) -> pl.Series:
     found = pl.Series(column, pl.from_arrow(_column(path, column)))
     whole = found.dtype.is_integer() and column == "group"
-    if not (whole or found.dtype in (pl.String, pl.Categorical, pl.Enum)):
+    if not (whole or found.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         raise InputError(f"{path.name}, column {column}: {found.dtype}; text is needed")
     return found.cast(pl.String)
 

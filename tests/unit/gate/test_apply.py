@@ -166,6 +166,7 @@ def test_input_that_could_be_misread_is_refused(scores: Any, fault: Any, told: s
         pytest.param({"format": "other"}, "'other' version 1", id="format"),
         pytest.param({"schema_version": 2}, "version 2", id="version"),
         pytest.param({"tau_infer": NAN}, "tau_infer: nan", id="nan"),
+        pytest.param({"tau_infer": 10**400}, "tau_infer: 1000", id="no float"),
         pytest.param({"tau_infer": True}, "tau_infer: True", id="bool"),
         pytest.param({"tau_infer": "0.5"}, "tau_infer: '0.5'", id="text"),
         pytest.param({"use_gap": True}, "tau_train: None", id="gap without tau_train"),

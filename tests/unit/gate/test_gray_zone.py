@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gate_rows import DISTANCE, GAUGE, configured, rows
 
+from dagster_project.lib.errors import InputError
 from dagster_project.lib.gate.config import Gauge, Recipe
 from dagster_project.lib.gate.gray_zone import Taus, rates, recipe_tau, tau_train_of, why_none
 
@@ -57,6 +58,11 @@ def test_rates_of_a_distance_are_those_of_its_negative() -> None:
     far = rates(score, Taus(2.0, 1.0, "low"))
     assert far == rates(-score, Taus(-2.0, -1.0))
     assert (far["bottom_rate"], far["gap_rate"]) == (2 / 5, 1 / 5)
+
+
+def test_faults_as_numbers_are_refused_and_not_miscounted() -> None:
+    with pytest.raises(InputError, match="fault is int64"):
+        rates(np.array([0.5]), Taus(1.0), fault=np.array([0]))
 
 
 def test_rates_of_nothing_are_null() -> None:

@@ -270,3 +270,33 @@ def test_a_file_replaced_while_it_is_read_is_refused(
     monkeypatch.setattr("dagster_project.lib.tables.read_arrow", replaced)
     with pytest.raises(InputError, match="changed while it was read"):
         read_scores(path, config())
+
+
+def test_columns_without_any_entry_have_no_type_and_are_read_all_the_same(tmp_path: Path) -> None:
+    nothing = pa.nulls(6)
+    path = written(
+        tmp_path, columns(group=nothing, direction_true=["low"] * 6, direction_pred=nothing)
+    )
+    found = read_scores(path, config())
+    assert (found.n_groups, found.source["rows_without_group"]) == (6, 6)
+    assert found.direction is not None
+    assert found.direction.pred.tolist() == [-1] * 6
+    nobody = columns(in_range=[True] * 6, direction_true=nothing, direction_pred=nothing)
+    empty = read_scores(written(tmp_path, nobody), config()).direction
+    assert empty is not None
+    assert empty.names == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        pytest.param({"in_range": np.ones(8, dtype=int)}, "in_range: int64", id="in_range"),
+        pytest.param({"in_range": [True] * 8}, "in_range: list", id="list"),
+        pytest.param({"fault": np.zeros(8, dtype=int)}, "fault: int64", id="fault"),
+        pytest.param({"score": np.zeros((8, 1))}, r"shape \(8, 1\)", id="two_dimensions"),
+    ],
+)
+def test_arrays_that_would_be_miscounted_are_refused(given: dict[str, Any], said: str) -> None:
+    arrays: dict[str, Any] = {"score": np.zeros(8), "in_range": np.ones(8, dtype=bool), **given}
+    with pytest.raises(InputError, match=said):
+        make_scores(config=config(), **arrays)
