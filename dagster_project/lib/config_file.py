@@ -11,13 +11,16 @@ import difflib
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dagster_project.lib import tables
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.files import canonical_json, sha256_bytes
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 def read_config_json(path: Path, what: str, see: str) -> object:
@@ -40,6 +43,42 @@ def read_config_json(path: Path, what: str, see: str) -> object:
         raise InputError(f"{path.name}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path.name}: not JSON ({error}); see {see}") from None
+
+
+def checked(
+    kind: type[Config],
+    value: object,
+    *,
+    name: str,
+    parts: Sequence[type[BaseModel]],
+    see: str,
+    hidden: Collection[str] = (),
+) -> Config:
+    """A configuration that is already an object, as one of ``kind``.
+
+    Parameters
+    ----------
+    name : of the configuration, for messages. see : where its format is told.
+    parts, hidden : as :func:`faults`.
+
+    Raises
+    ------
+    InputError
+        A key unknown or out of range, text for a number; every fault is named, on one line.
+    """
+    try:
+        text = canonical_json(value)  # strict JSON: a list is a tuple, but "0.5" is no number
+        return kind.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        told = faults(error, "the configuration", parts, hidden=hidden)
+        raise InputError(f"{name}: {told}") from None
+    except ValueError as error:
+        raise InputError(f"{name}: not JSON ({error}); see {see}") from None
+
+
+def config_sha256(config: BaseModel) -> str:
+    """Names a configuration; keys left at their defaults count as written out."""
+    return sha256_bytes(canonical_json(config.model_dump(mode="json")).encode())
 
 
 def faults(

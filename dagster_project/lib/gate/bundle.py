@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dagster_project.lib import sums
-from dagster_project.lib.config_file import faults, read_config_json
+from dagster_project.lib.config_file import config_sha256, faults, read_config_json
 from dagster_project.lib.environment import environment
 from dagster_project.lib.errors import InputError, RefusedError, some
 from dagster_project.lib.files import canonical_json, sha256_bytes, sha256_file
 from dagster_project.lib.gate.apply import FORMAT, SCHEMA_VERSION
-from dagster_project.lib.gate.config import Gauge, Identity, Relabel, config_sha256
+from dagster_project.lib.gate.config import Gauge, Identity, Relabel
 
 if TYPE_CHECKING:
     from dagster_project.lib.gate.config import GateConfig

@@ -18,13 +18,11 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
 
-from dagster_project.lib.config_file import faults, read_config_json
+from dagster_project.lib.config_file import checked, read_config_json
 from dagster_project.lib.errors import InputError
-from dagster_project.lib.files import canonical_json, sha256_bytes
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -287,11 +285,6 @@ def rules_of(config: GateConfig) -> dict[str, Rule]:
     }
 
 
-def config_sha256(config: GateConfig) -> str:
-    """Names the configuration; keys left at their defaults count as written out."""
-    return sha256_bytes(canonical_json(config.model_dump(mode="json")).encode())
-
-
 def read_config(path: Path) -> GateConfig:
     """Read and check a configuration file.
 
@@ -311,15 +304,7 @@ def parse_config(value: object, name: str = "gate configuration") -> GateConfig:
     InputError
         A key unknown or out of range, a rule named as a preset, a point to freeze that is none.
     """
-    try:
-        config = GateConfig.model_validate_json(canonical_json(value), strict=True)
-    except ValidationError as error:
-        told = faults(error, "the configuration", _PARTS, hidden=_TAGS)
-        raise InputError(f"{name}: {told}") from None
-    except ValueError as error:
-        raise InputError(f"{name}: not JSON ({error}); see {DOCS}") from None
-    if config.taus == ():
-        raise InputError(f"{name}: key taus: got [], allowed: at least one number, or distinct")
+    config = checked(GateConfig, value, name=name, parts=_PARTS, see=DOCS, hidden=_TAGS)
     taken = [rule for rule in config.points.rules if rule in (*PRESETS, RECIPE)]
     if taken:
         raise InputError(f"{name}: key points.rules: {taken[0]} is built in; choose another name")

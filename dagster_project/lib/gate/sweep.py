@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dagster_project.lib.config_file import config_sha256
 from dagster_project.lib.evidence.by_score import CountsByScore, counts_by_score
-from dagster_project.lib.gate.config import Quantiles, config_sha256
+from dagster_project.lib.gate.config import Quantiles
 from dagster_project.lib.gate.gauge import sign_of
 
 if TYPE_CHECKING:

@@ -17,13 +17,10 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
 
-from dagster_project.lib.config_file import faults, read_config_json
-from dagster_project.lib.errors import InputError
-from dagster_project.lib.files import canonical_json, sha256_bytes
+from dagster_project.lib.config_file import checked, read_config_json
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Normalisation = Literal["none", "softmax", "odds", "l1"]
@@ -107,11 +104,6 @@ _PARTS = (RollupConfig, Mask, FitThresholds)
 DOCS = "docs/rollup-report.md"
 
 
-def config_sha256(config: RollupConfig) -> str:
-    """Names the configuration; keys left at their defaults count as written out."""
-    return sha256_bytes(canonical_json(config.model_dump(mode="json")).encode())
-
-
 def read_config(path: Path) -> RollupConfig:
     """Read and check a configuration file.
 
@@ -131,11 +123,4 @@ def parse_config(value: object, name: str = "roll-up configuration") -> RollupCo
     InputError
         A key unknown or out of range, text for a number; every fault is named, on one line.
     """
-    try:
-        text = canonical_json(value)  # strict JSON: a list is a tuple, but "0.5" is no number
-        return RollupConfig.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        told = faults(error, "the configuration", _PARTS, hidden=(_FIT, _GIVEN))
-        raise InputError(f"{name}: {told}") from None
-    except ValueError as error:
-        raise InputError(f"{name}: not JSON ({error}); see {DOCS}") from None
+    return checked(RollupConfig, value, name=name, parts=_PARTS, see=DOCS, hidden=(_FIT, _GIVEN))

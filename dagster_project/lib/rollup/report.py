@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dagster_project.lib import tables
+from dagster_project.lib.config_file import config_sha256
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.progress import OnProgress, silent
 from dagster_project.lib.rollup.candidates import BY_RANK, RollUp, check_by_rank
-from dagster_project.lib.rollup.config import FitThresholds, config_sha256
+from dagster_project.lib.rollup.config import FitThresholds
 from dagster_project.lib.rollup.evaluation import evaluate
 from dagster_project.lib.rollup.fit import aims_of, fit_thresholds
 from dagster_project.lib.rollup.place import given_thresholds, place

@@ -31,6 +31,7 @@ from dagster_project.lib.evidence.certificate import (
     CLOPPER_PEARSON,
     REVIEWED,
     Terms,
+    leading,
     patients_needed,
     share_p_values,
 )
@@ -235,7 +236,7 @@ def _tested(sample: Sample, shape: Floats, grid: Floats, terms: FitThresholds) -
         passed = leading_passes(sample, shifted(shape, grid[:, None]), terms)
     else:
         p = _sequence(events, grid, _images(sample), terms)
-        passed = int(np.append(np.flatnonzero(p > terms.delta), p.size)[0])
+        passed = leading(p, terms.delta)
     asked = events.first_placed if events.first_placed < grid.size else None
     at = None if asked is None else max(passed - 1, asked)
     return _Tested(passed, asked, at, None if at is None or at >= p.size else float(p[at]))

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from dagster_project.lib import sums
+from dagster_project.lib.config_file import config_sha256
 from dagster_project.lib.environment import environment
 from dagster_project.lib.errors import InputError, RefusedError
 from dagster_project.lib.gate import bundle, split
 from dagster_project.lib.gate.apply import FAULT, MIXED, SEMANTIC, apply_gate
-from dagster_project.lib.gate.config import GateConfig, config_sha256, parse_config
+from dagster_project.lib.gate.config import GateConfig, parse_config
 from dagster_project.lib.gate.gray_zone import rates
 from dagster_project.lib.gate.scores import GateScores, make_scores
 from dagster_project.lib.gate.sweep import sweep, taus_of

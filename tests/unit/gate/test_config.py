@@ -10,15 +10,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from dagster_project.lib.config_file import config_sha256
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.gate import config as module
-from dagster_project.lib.gate.config import (
-    PRESETS,
-    config_sha256,
-    parse_config,
-    read_config,
-    rules_of,
-)
+from dagster_project.lib.gate.config import PRESETS, parse_config, read_config, rules_of
 
 GAUGE = {"head": "q", "magnitude": "abs", "normalisation": "none"}
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from dagster_project.lib.config_file import config_sha256
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.rollup.config import (
     FitThresholds,
     Mask,
     RollupConfig,
-    config_sha256,
     parse_config,
     read_config,
 )
