@@ -122,14 +122,23 @@ def record(command: Sequence[str], folder: Path, log: Path) -> Recording:
 
 
 def _calls(log: str) -> Iterator[tuple[str, str, str, int]]:
-    """Thread, name, arguments and result of each call, in the order in which they ended."""
+    """Thread, name, arguments and result of each call, in the order in which they ended.
+
+    A ``close`` counts where it begins: from then on another thread may be given its number, and be
+    heard of first.
+    """
     begun: dict[str, str] = {}
     for line in log.splitlines():
         whole = line
         if match := _UNFINISHED.match(line):
-            begun[match[1]] = match[2]
+            if match[2].startswith("close("):
+                yield match[1], "close", match[2].removeprefix("close("), 0
+            else:
+                begun[match[1]] = match[2]
             continue
         if match := _RESUMED.match(line):
+            if match[1] not in begun:  # the end of a close
+                continue
             whole = f"{match[1]} {begun.pop(match[1])}{match[2]}"
         if match := _CALL.match(whole):
             yield match[1], match[2], match[3], int(match[4])

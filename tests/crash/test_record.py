@@ -79,6 +79,18 @@ def test_the_recording_ends_in_the_state_of_the_folder(tmp_path: Path, program: 
     assert recorded(tmp_path, program).ops  # ``record`` compares it with the folder
 
 
+def test_a_number_that_is_free_may_be_given_again_before_its_close_is_heard_of() -> None:
+    log = """\
+1 close(5 <unfinished ...>
+2 openat(AT_FDCWD, "\\x61", O_WRONLY|O_CREAT, 0666 <unfinished ...>
+2 <... openat resumed>) = 5
+1 <... close resumed>) = 0
+2 write(5, "\\x62", 1) = 1
+"""
+    found = [(thread, name, result) for thread, name, _, result in record._calls(log)]
+    assert found == [("1", "close", 0), ("2", "openat", 5), ("2", "write", 1)]
+
+
 @pytest.mark.parametrize(
     "program",
     [
