@@ -222,7 +222,7 @@ def make_scores(
     Raises
     ------
     InputError
-        Not float; flags that are not bool; lengths differ; a row of ``group`` is empty; a negative
+        Not float; flags that are not bool; lengths differ; an empty name of a group; a negative
         magnitude; one half of the split is empty.
     """
     gauge = config.gauge
