@@ -10,16 +10,30 @@ import numpy as np
 import polars as pl
 
 from dagster_project.lib.evidence.rows import hash_numbers
+from dagster_project.lib.gate.apply import FORMAT, SCHEMA_VERSION
 from dagster_project.lib.gate.config import GateConfig, Gauge
 from dagster_project.lib.gate.scores import Direction, GateScores, make_scores
 
 GAUGE = Gauge(head="denominator", magnitude="abs", normalisation="none")
+SIGNED = GAUGE.model_copy(update={"magnitude": "margin"})
 DISTANCE = Gauge(head="embedding", magnitude="Mahalanobis", normalisation="none", accept="low")
 
 
 def configured(gauge: Gauge = GAUGE, **options: Any) -> GateConfig:
     """A configuration of :data:`GAUGE`; other keys as given, checked as from a file."""
     return GateConfig.model_validate({"gauge": gauge, **options})
+
+
+def frozen(tau_infer: float, tau_train: float | None = None, *, gauge: Gauge) -> dict[str, Any]:
+    """What applying a gate needs of a ``metadata.json``, in the units of the scores."""
+    return {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "tau_infer": tau_infer,
+        "tau_train": tau_train,
+        "use_gap": tau_train is not None,
+        "gauge": gauge.model_dump(),
+    }
 
 
 def rows(

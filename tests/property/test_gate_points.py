@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from gate_rows import configured, rows
+from gate_rows import SIGNED, configured, frozen, rows
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dagster_project.lib.gate.bounds import Bound, bound
 from dagster_project.lib.gate.config import Bounded, Certify
-from dagster_project.lib.gate.gray_zone import Taus, rates
+from dagster_project.lib.gate.gray_zone import rates
 from dagster_project.lib.gate.points import grid, operating_points
 from dagster_project.lib.gate.scores import GateScores
 
@@ -126,10 +126,10 @@ def test_every_row_is_bottom_or_answered_and_the_gap_is_answered(
     values: list[float], infer: float, train: float
 ) -> None:
     score = np.array(values, dtype=np.float64)
-    found = rates(score, Taus(infer, train))
+    found = rates(score, frozen(infer, train if train > infer else None, gauge=SIGNED))
     if not values:
         return
     assert abs(found["bottom_rate"] + found["accept_rate"] - 1) < 1e-12
     assert found["gap_rate"] <= found["accept_rate"]
-    stricter = rates(score, Taus(max(infer, train)))
+    stricter = rates(score, frozen(max(infer, train), gauge=SIGNED))
     assert abs(found["accept_rate"] - found["gap_rate"] - stricter["accept_rate"]) < 1e-12

@@ -1,20 +1,20 @@
 """The gray zone: answers that are given, and marked, because training asked for more.
 
 Belongs: tau_train of a tau_infer, the recipe quantile_multiple, how often the zone is met.
-Does not: choosing tau_infer otherwise (``points``), applying a bundle (``apply``).
+Does not: choosing tau_infer otherwise (``points``), what becomes of a row (``apply``).
 Concept: tau_infer <= score < tau_train, only where tau_train is the stricter of the two. Taus in
-here are oriented as ``scores.GateScores`` unless said otherwise. N = rows.
+here are oriented as ``scores.GateScores``. N = rows.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dagster_project.lib.errors import InputError
+from dagster_project.lib.gate.apply import FAULT, SEMANTIC, apply_gate
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,15 +28,6 @@ QUANTILE = (
     "the score at place floor(q (n - 1)) of the n sorted finite ones, from the side that gets no "
     "answer: an observed score, and a share of at most q lies beyond it"
 )
-
-
-@dataclass(frozen=True)
-class Taus:
-    """The thresholds of a gate, in the file's own units, as a bundle has them."""
-
-    tau_infer: float
-    tau_train: float | None = None
-    accept: Literal["high", "low"] = "high"
 
 
 def tau_train_of(tau: float, config: GateConfig) -> float | None:
@@ -93,10 +84,8 @@ def rates(
 
     Parameters
     ----------
-    score : (N,) float in the file's own units; not finite is a fault.
-    gate : :class:`Taus` or a bundle with ``tau_infer``, ``tau_train`` and ``accept``, in the
-        file's units.
-    fault : (N,) bool, further rows that are faults; None: none.
+    score, fault : (N,) as for ``apply.apply_gate``, which says what becomes of each row.
+    gate : a bundle, or ``json.load`` of one.
 
     Returns
     -------
@@ -107,30 +96,21 @@ def rates(
     Raises
     ------
     InputError
-        ``fault`` is not bool.
-
-    >>> rates(np.array([0.1, 0.2, 0.3, np.nan]), Taus(0.2, 0.3))["gap_rate"]
-    0.25
+        What ``apply_gate`` refuses.
     """
-    if fault is not None and fault.dtype != np.bool_:
-        raise InputError(f"fault is {fault.dtype}; an array of bool is needed")
-    low = gate.accept == "low"
-    infer = -gate.tau_infer if low else gate.tau_infer
-    values = score.astype(np.float64)
-    finite = np.isfinite(values)
-    values = np.where(finite, -values if low else values, -np.inf)
-    faulty = ~finite if fault is None else ~finite | fault
-    below = values < infer
-    bottom = faulty | below
-    gap = np.zeros(values.size, dtype=bool)
-    if gate.tau_train is not None:
-        gap = ~bottom & (values < (-gate.tau_train if low else gate.tau_train))
+    try:
+        applied = apply_gate(score, gate, fault=fault)
+    except ValueError as error:
+        raise InputError(f"scores to be watched: {error}") from None
     counted = {
-        "bottom_rate": bottom,
-        "gap_rate": gap,
-        "accept_rate": ~bottom,
-        "fault_rate": faulty,
-        "semantic_bottom_rate": below & finite,
+        "bottom_rate": applied.bottom_mask,
+        "gap_rate": applied.gap_mask,
+        "accept_rate": applied.accepted,
+        "fault_rate": applied.provenance & FAULT,
+        "semantic_bottom_rate": applied.provenance & SEMANTIC,
     }
-    n = values.size
-    return {"n": n, **{name: int(hit.sum()) / n if n else None for name, hit in counted.items()}}
+    n = applied.accepted.size
+    return {
+        "n": n,
+        **{name: int(np.count_nonzero(hit)) / n if n else None for name, hit in counted.items()},
+    }

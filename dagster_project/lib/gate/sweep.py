@@ -186,7 +186,6 @@ def provenance(scores: GateScores, config: GateConfig, *, n_taus: int) -> dict[s
         "config_sha256": config_sha256(config),
         "bottom": "score < tau" if sign_of(scores.gauge) > 0 else "score > tau",
         "taus": n_taus,
-        "taus_written": min(n_taus, MAX_POINTS),
     }
 
 

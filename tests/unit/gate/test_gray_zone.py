@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gate_rows import DISTANCE, GAUGE, configured, rows
+from gate_rows import DISTANCE, GAUGE, SIGNED, configured, frozen, rows
 
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.gate.config import Gauge, Recipe
-from dagster_project.lib.gate.gray_zone import Taus, rates, recipe_tau, tau_train_of, why_none
+from dagster_project.lib.gate.gray_zone import rates, recipe_tau, tau_train_of, why_none
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,8 @@ def test_without_a_gray_zone_there_is_no_threshold_of_training() -> None:
 def test_rates_count_strictly_and_a_mixed_row_twice() -> None:
     score = np.array([0.1, 0.2, 0.25, 0.3, np.nan, np.inf, 0.1, 0.9], dtype=np.float32)
     fault = np.array([0, 0, 0, 0, 0, 0, 1, 1], dtype=bool)
-    found = rates(score, Taus(float(np.float32(0.2)), float(np.float32(0.3))), fault=fault)
+    gate = frozen(float(np.float32(0.2)), float(np.float32(0.3)), gauge=GAUGE)
+    found = rates(score, gate, fault=fault)
     assert found == {
         "n": 8,
         "bottom_rate": 5 / 8,  # 0.1, NaN, inf, and both that are flagged
@@ -55,18 +56,18 @@ def test_rates_count_strictly_and_a_mixed_row_twice() -> None:
 
 def test_rates_of_a_distance_are_those_of_its_negative() -> None:
     score = np.array([0.5, 1.0, 2.0, 3.0, np.nan])
-    far = rates(score, Taus(2.0, 1.0, "low"))
-    assert far == rates(-score, Taus(-2.0, -1.0))
+    far = rates(score, frozen(2.0, 1.0, gauge=DISTANCE))
+    assert far == rates(-score, frozen(-2.0, -1.0, gauge=SIGNED))
     assert (far["bottom_rate"], far["gap_rate"]) == (2 / 5, 1 / 5)
 
 
 def test_faults_as_numbers_are_refused_and_not_miscounted() -> None:
     with pytest.raises(InputError, match="fault is int64"):
-        rates(np.array([0.5]), Taus(1.0), fault=np.array([0]))
+        rates(np.array([0.5]), frozen(1.0, gauge=GAUGE), fault=np.array([0]))
 
 
 def test_rates_of_nothing_are_null() -> None:
-    found = rates(np.zeros(0), Taus(1.0))
+    found = rates(np.zeros(0), frozen(1.0, gauge=GAUGE))
     assert found.pop("n") == 0
     assert set(found.values()) == {None}
 

@@ -12,7 +12,7 @@ import pytest
 
 from dagster_project.lib import sums
 from dagster_project.lib.errors import RefusedError
-from dagster_project.lib.gate import bundle, pictures, publish
+from dagster_project.lib.gate import bundle, pictures, publish, sweep
 from dagster_project.lib.gate.config import GateConfig, parse_config
 from dagster_project.lib.gate.report import (
     GateInputs,
@@ -49,6 +49,19 @@ def test_the_curves_are_of_all_rows_and_of_those_that_judge(scores: GateScores) 
         assert set(taus) <= set(curves["taus"])
         for key in ("fn_in", "fp_cens", "bottom_rate"):
             assert curves[key] == pytest.approx(expected[key], abs=1e-15)
+
+
+def test_a_thinned_report_judges_at_the_taus_that_it_writes_and_counts_them(
+    scores: GateScores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "MAX_POINTS", 20)
+    pin = float(np.sort(scores.score[~scores.fault])[7])
+    found = sweep_report(scores, config(), pins=[pin])
+    taus = found["curves"]["taus"]
+    assert pin in taus
+    assert found["evaluation_curves"]["taus"] == taus
+    told = found["provenance"]
+    assert told["taus_written"] == len(taus) <= 20 < told["taus"]
 
 
 @pytest.mark.parametrize("accept", ["high", "low"])

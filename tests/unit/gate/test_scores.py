@@ -101,7 +101,7 @@ def test_directions_are_read_of_censored_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        pytest.param({"in_range": pa.array([True] * 6)}, "score", id="no_score"),
+        pytest.param({"in_range": pa.array([True] * 6)}, "missing column 'score'", id="no_score"),
         pytest.param(columns(score=[1, 2, 3, 4, 5, 6]), "column score: int64", id="whole_numbers"),
         pytest.param(
             columns(score=pa.array([-0.5, 1, 1, 1, 1, 1.0])),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from gate_rows import frozen
 
 from dagster_project.lib import files, tables
 from dagster_project.lib.errors import InputError
 from dagster_project.lib.files import sha256_file
+from dagster_project.lib.gate.bundle import Bundle
 from dagster_project.lib.gate.config import GateConfig, Gauge, Identity, Relabel, parse_config
 from dagster_project.lib.gate.scores import observe, read_scores
 from dagster_project.lib.gate.watch import watched
@@ -25,11 +26,16 @@ SCORE = [0.05, 0.1, 0.15, 0.2, np.nan, np.inf, 0.3, 0.01]
 """Under 0.1 and 0.2: two below, two in the gap, two answered besides, two without a number."""
 
 
-def bundle(**others: Any) -> Any:
+def bundle(**others: Any) -> Bundle:
     """What of a bundle is looked at."""
-    gauge = others.pop("gauge", Gauge(**GAUGE))
-    made = {"tau_infer": 0.1, "tau_train": 0.2, "relabel": None, "identity": Identity(**STATED)}
-    return SimpleNamespace(gauge=gauge, accept=gauge.accept, **{**made, **others})
+    made = {
+        **frozen(0.1, 0.2, gauge=Gauge(**GAUGE)),
+        "gauge": Gauge(**GAUGE),
+        "relabel": None,
+        "identity": Identity(**STATED),
+        **others,
+    }
+    return Bundle.model_construct(**{**made, "use_gap": made["tau_train"] is not None})
 
 
 def written(folder: Path, score: Any = SCORE, **texts: Any) -> Path:
